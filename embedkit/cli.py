@@ -1,0 +1,214 @@
+"""The command line: the table of commands, lazy dispatch, errors to exit codes.
+
+Only the chosen command's module is imported; ``embedkit --help`` imports none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+
+from embedkit import __version__
+from embedkit.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    EmbedkitError,
+    InputError,
+    did_you_mean,
+    exit_code,
+)
+
+if TYPE_CHECKING:
+    from embedkit.report.model import Report
+    from embedkit.ui import Ui
+
+
+@dataclass(frozen=True)
+class Command:
+    """One verb: its words on the command line, its module, one line of what it does."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS = (
+    Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
+    Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
+)
+
+
+class CommandModule(Protocol):
+    """What a module under ``embedkit.commands`` offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace, ui: Ui) -> Report: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints look like all other errors of embedkit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, hint=f"{self.prog} --help")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code. The console script's entry."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _main(words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error, and nobody to tell.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+
+
+def _main(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0 if words else EXIT_USAGE
+    if words[0] == "--version":
+        sys.stdout.write(f"embedkit {__version__}\n")
+        return 0
+    command: Command | None = None
+    args = argparse.Namespace(debug="--debug" in words, format=_asked_format(words))
+    try:
+        command, rest = _choose(words)
+        if command is None:
+            return 0
+        module = cast(CommandModule, importlib.import_module(f"embedkit.commands.{command.module}"))
+        parser = _Parser(prog=f"embedkit {command.name}", description=command.summary)
+        module.add_arguments(parser)
+        add_common_arguments(parser)
+        args = parser.parse_args(rest)
+        return _run(module, args)
+    except KeyboardInterrupt:
+        raise
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _fail(command.name if command else "", error, args)
+
+
+def _run(module: CommandModule, args: argparse.Namespace) -> int:
+    from embedkit.report.render import render
+    from embedkit.ui import Ui, wants_color
+
+    ui = Ui(verbosity=args.verbose - args.quiet, no_color=args.no_color, yes=args.yes)
+    report = module.run(args, ui)
+    color = args.output is None and wants_color(sys.stdout, args.no_color)
+    shown = render(report, args.format, color=color, verbose=args.verbose > 0)
+    if args.output is None:
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+    else:
+        from embedkit.files import write_atomically
+
+        write_atomically(args.output, shown.encode("utf-8"))
+        ui.say(f"wrote {args.output}")
+    return report.exit_code
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has."""
+    group = parser.add_argument_group("common options")
+    group.add_argument("--format", default="text", metavar="FORMAT", help=_FORMAT_HELP)
+    group.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="same as --format json"
+    )
+    group.add_argument("--output", type=Path, metavar="FILE", help="write the result to FILE")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    group.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    group.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
+    group.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    group.add_argument("--debug", action="store_true", help="show a traceback on errors")
+
+
+_FORMAT_HELP = "text (the default), json, html, markdown, junit or sarif"
+
+
+def _choose(words: list[str]) -> tuple[Command | None, list[str]]:
+    """The command that ``words`` begin with, and the words after it."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        for command in COMMANDS:
+            if command.name == name:
+                return command, words[length:]
+    group = [command for command in COMMANDS if command.name.startswith(words[0] + " ")]
+    if group:
+        if len(words) > 1 and words[1] in ("-h", "--help"):
+            sys.stdout.write(_help(words[0]))
+            return None, []
+        verbs = [command.name.split()[1] for command in group]
+        guess = did_you_mean(words[1], verbs) if len(words) > 1 else None
+        raise InputError(
+            f"'embedkit {words[0]}' takes one of: {', '.join(verbs)}",
+            hint=guess or f"embedkit {words[0]} --help",
+        )
+    names = [command.name for command in COMMANDS]
+    raise InputError(
+        f"there is no command '{words[0]}'",
+        hint=did_you_mean(words[0], names) or "embedkit --help lists the commands",
+    )
+
+
+def _help(group: str | None = None) -> str:
+    shown = [c for c in COMMANDS if group is None or c.name.split()[0] == group]
+    width = max(len(command.name) for command in shown)
+    lines = [
+        f"usage: embedkit {group or 'COMMAND'} {'VERB ' if group else ''}[options]",
+        "",
+        "Make an embedded board Docker-ready, and prove it.",
+        "",
+        "commands:",
+        *(f"  {command.name:<{width}}  {command.summary}" for command in shown),
+        "",
+        "'embedkit COMMAND --help' tells a command's options; 'embedkit --version' the version.",
+        "Exit codes: 0 all well, 1 the answer is no, 2 bad input, 3 this machine lacks something,",
+        "4 the board or device failed, 70 a bug in embedkit, 130 interrupted.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _asked_format(words: list[str]) -> str:
+    """Whether JSON was asked for, known even where the arguments cannot be parsed."""
+    joined = " ".join(words)
+    return "json" if "--json" in words or "--format json" in joined.replace("=", " ") else "text"
+
+
+def _fail(command: str, error: Exception, args: argparse.Namespace) -> int:
+    code = exit_code(error)
+    if args.debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if args.format == "json":
+        from embedkit.report import json
+
+        sys.stdout.write(json.render_error(command, error, code))
+        return code
+    from embedkit.report.text import safe
+
+    if isinstance(error, EmbedkitError):
+        print(f"error: {safe(str(error))}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {safe(error.hint)}", file=sys.stderr)
+    else:
+        print(f"error: a bug in embedkit: {type(error).__name__}: {error}", file=sys.stderr)
+        if not args.debug:
+            print("hint: run it again with --debug and report the traceback", file=sys.stderr)
+        assert code == EXIT_BUG
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Sizes and durations as people write and read them. Inside embedkit a size is bytes, an int."""
+
+from __future__ import annotations
+
+import re
+
+from embedkit.errors import InputError
+
+SECTOR = 512
+
+_FACTORS = {
+    "": 1,
+    "B": 1,
+    "K": 1 << 10,
+    "KIB": 1 << 10,
+    "M": 1 << 20,
+    "MIB": 1 << 20,
+    "G": 1 << 30,
+    "GIB": 1 << 30,
+    "T": 1 << 40,
+    "TIB": 1 << 40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "S": SECTOR,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``"32KiB"``, ``"1.5 GiB"``, ``"63s"`` (512-byte sectors), ``"4096"``.
+
+    As genimage and dd do, a bare K, M, G, T is binary; KB, MB, GB, TB are decimal.
+    Raises InputError for anything else.
+    """
+    match = _SIZE.fullmatch(text)
+    factor = _FACTORS.get(match.group(2).upper()) if match else None
+    if match is None or factor is None:
+        raise InputError(f"'{text}' is not a size", hint="write it as '32KiB', '1.5GiB' or '63s'")
+    number = match.group(1)
+    if "." in number:
+        size = float(number) * factor
+        if size != int(size):
+            raise InputError(f"'{text}' is not a whole number of bytes")
+        return int(size)
+    return int(number) * factor
+
+
+def format_size(size: int) -> str:
+    """``1.5 GiB``: for people. Exact sizes belong beside it in bytes."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """``0.8 s``, ``42 s``, ``3 min 05 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
