@@ -27,8 +27,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
         temporary = None
         folder = os.open(path.parent, os.O_RDONLY)
         try:
