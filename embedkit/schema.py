@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import InputError, did_you_mean
+from embedkit.units import parse_size
 
 
 class Problems:
@@ -74,6 +75,30 @@ class Table:
         """A whole number."""
         value = self._take(key, int, "a whole number", required)
         return default if value is None else int(value)
+
+    def size(self, key: str, *, required: bool = False, bare: int | None = None) -> int | None:
+        """Bytes of a size with a unit (``"32KiB"``, ``"63s"``); None where it is absent or wrong.
+
+        ``bare`` is what a number without a unit counts, in bytes (512 for sectors); without
+        it such a number is a problem, because nobody can know what it counts.
+        """
+        value = self._take(key, (str, int), "a size with a unit such as '32KiB'", required)
+        if value is None:
+            return None
+        if isinstance(value, int) or value.strip().lstrip("-").isdigit():
+            if bare is None:
+                self.problems.add(self.at(key), f"{value} needs a unit: write '32KiB' or '63s'")
+                return None
+            if int(value) < 0:
+                self.problems.add(self.at(key), f"{value} is negative")
+                return None
+            return int(value) * bare
+        try:
+            return parse_size(value)
+        except InputError as error:
+            hint = f"; {error.hint}" if error.hint else ""
+            self.problems.add(self.at(key), f"{error.message}{hint}")
+            return None
 
     def boolean(self, key: str, default: bool = False) -> bool:
         """true or false."""

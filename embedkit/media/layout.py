@@ -1,0 +1,151 @@
+"""CardPlan: what goes where on a card, as plain data.
+
+Nothing here touches a file. :mod:`embedkit.media.planner` makes a plan from a board and its
+artifacts, :mod:`embedkit.media.compose` turns one into an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from embedkit.media.ranges import Range, complement, merge, subtract
+from embedkit.media.tables import PartitionTable
+
+
+class RegionKind(StrEnum):
+    """What a part of the card is for."""
+
+    TABLE = "table"
+    BLOB = "blob"
+    PARTITION = "partition"
+    RESERVED = "reserved"
+    GAP = "gap"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named part of the card: a blob with its room, a partition, the table, a gap."""
+
+    name: str
+    kind: RegionKind
+    first_byte: int
+    length: int
+    note: str = ""
+
+    @property
+    def end(self) -> int:
+        return self.first_byte + self.length
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Bytes of a file, from its byte ``skip`` on."""
+
+    path: Path
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class BytesSource:
+    """Bytes that embedkit made, such as a partition table."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class ZeroSource:
+    """Zeros that must reach the card."""
+
+
+class ContentKind(StrEnum):
+    """What a file system is filled from."""
+
+    EMPTY = "empty"
+    FOLDER = "folder"
+    TAR = "tar"
+    IMAGE = "image"
+    FILES = "files"
+
+
+@dataclass(frozen=True)
+class FilesystemSource:
+    """A file system that compose makes (or copies and grows) for a partition.
+
+    ``content`` is a folder, a tar or an image, as ``kind`` says; for FILES it is None and
+    ``files`` holds (path on this machine, path in the file system). ``features`` is
+    mke2fs's feature list, ``uuid`` text (for FAT its first eight hex digits are the serial).
+    """
+
+    filesystem: str
+    kind: ContentKind
+    content: Path | None = None
+    files: tuple[tuple[Path, str], ...] = ()
+    label: str = ""
+    uuid: str = ""
+    features: str = ""
+    grow: bool = True
+
+
+Source = FileSource | BytesSource | ZeroSource | FilesystemSource
+
+
+@dataclass(frozen=True)
+class Extent:
+    """``length`` bytes at ``first_byte`` of the card, from ``source``."""
+
+    name: str
+    first_byte: int
+    length: int
+    source: Source
+
+    @property
+    def end(self) -> int:
+        return self.first_byte + self.length
+
+    @property
+    def range(self) -> Range:
+        return Range(self.first_byte, self.length)
+
+
+@dataclass(frozen=True)
+class CardPlan:
+    """A whole card. Extents ascend and do not overlap; regions may (a cut blob's room).
+
+    ``kept`` are regions whose present content stays on the card (a saved U-Boot
+    environment); ``zero_head_bytes`` of the card are zeroed wherever nothing else is put.
+    """
+
+    board: str
+    layout: str
+    size_bytes: int
+    extents: tuple[Extent, ...]
+    regions: tuple[Region, ...]
+    table: PartitionTable | None
+    zeroed: tuple[Range, ...] = ()
+    kept: tuple[Range, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def region_at(self, offset: int) -> str:
+        """What the byte ``offset`` belongs to, for messages: the first that is not a gap."""
+        for region in self.regions:
+            if region.first_byte <= offset < region.end:
+                return region.name
+        before = [region for region in self.regions if region.end <= offset]
+        if before:
+            return f"gap after {max(before, key=lambda region: region.end).name}"
+        return "gap at the card's start"
+
+    def gaps(self) -> tuple[Region, ...]:
+        """What no region claims."""
+        taken = merge(Range(region.first_byte, region.length) for region in self.regions)
+        return tuple(
+            Region("(gap)", RegionKind.GAP, hole.first_byte, hole.length)
+            for hole in complement(taken, self.size_bytes)
+        )
+
+    def must_be_zero(self) -> tuple[Range, ...]:
+        """Ranges that have to hold zeros on the card although no extent writes them."""
+        written = [extent.range for extent in self.extents]
+        return subtract(self.zeroed, [*written, *self.kept])
