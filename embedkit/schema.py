@@ -53,6 +53,14 @@ class Table:
         self._known.add(key)
         return key in self._values
 
+    def keys(self) -> tuple[str, ...]:
+        """Every key that the file gives here, in its order."""
+        return tuple(self._values)
+
+    def peek(self, key: str) -> object:
+        """The raw value of ``key``, for those that may be of several types."""
+        return self._values.get(key)
+
     def _take(self, key: str, kind: type | tuple[type, ...], what: str, required: bool) -> Any:
         self._known.add(key)
         value = self._values.get(key)

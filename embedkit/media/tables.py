@@ -300,11 +300,11 @@ def _read_gpt_at(read_at: Read, size_bytes: int, sector: int, own: int) -> Parti
                 start,
                 end - start + 1,
                 str(uuid.UUID(bytes_le=kind)),
-                bool(attributes & BOOTABLE),
-                name.decode("utf-16-le", "replace").split("\0")[0],
-                str(uuid.UUID(bytes_le=own_id)),
-                attributes & ~BOOTABLE,
-            )  # fmt: skip
+                bootable=bool(attributes & BOOTABLE),
+                name=name.decode("utf-16-le", "replace").split("\0")[0],
+                uuid=str(uuid.UUID(bytes_le=own_id)),
+                attributes=attributes & ~BOOTABLE,
+            )
         )
     primary_entries = at if own == 1 else 2
     return PartitionTable(
