@@ -128,10 +128,10 @@ class CardPlan:
     warnings: tuple[str, ...] = ()
 
     def region_at(self, offset: int) -> str:
-        """What the byte ``offset`` belongs to, for messages: the first that is not a gap."""
-        for region in self.regions:
-            if region.first_byte <= offset < region.end:
-                return region.name
+        """What the byte ``offset`` belongs to, for messages: the smallest region around it."""
+        around = [region for region in self.regions if region.first_byte <= offset < region.end]
+        if around:
+            return min(around, key=lambda region: region.length).name
         before = [region for region in self.regions if region.end <= offset]
         if before:
             return f"gap after {max(before, key=lambda region: region.end).name}"
