@@ -151,8 +151,9 @@ class ZstdDecoder:
         self._walker = FrameWalker()
         self._source = source
         self._error = zstandard.ZstdError
+        whole: Any = self  # the library needs no more of a file than read()
         self._reader = zstandard.ZstdDecompressor().stream_reader(
-            self, read_size=_READ, read_across_frames=True
+            whole, read_size=_READ, read_across_frames=True
         )
         self._scratch = memoryview(bytearray(1 << 20))
 

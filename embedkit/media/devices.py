@@ -17,31 +17,9 @@ from pathlib import Path
 from embedkit.errors import InputError
 from embedkit.media import signatures
 from embedkit.media.blockdev import Identity
+from embedkit.media.uses import Number, Roots, Use, Uses, parse_number, read_int, read_text
 
-Number = tuple[int, int]
 _SYSFS_SECTOR = 512
-
-
-@dataclass(frozen=True)
-class Roots:
-    """Where the kernel's views are; tests put others here."""
-
-    sys: Path = Path("/sys")
-    proc: Path = Path("/proc")
-    dev: Path = Path("/dev")
-
-
-@dataclass(frozen=True)
-class Use:
-    """One use of a device or of a part of it: ``kind`` mount, swap or holder.
-
-    ``part`` is the kernel's name of the used part, ``by`` the mount point, or the holder's
-    name and what it is ("dm-0, LVM volume vg-root").
-    """
-
-    kind: str
-    part: str
-    by: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +76,7 @@ class DeviceInfo:
 def scan(roots: Roots | None = None) -> tuple[DeviceInfo, ...]:
     """All block devices that have a size or a slot for a medium, sorted by name."""
     roots = roots or Roots()
-    uses = _Uses(roots)
+    uses = Uses(roots)
     udev = _udev_properties() if roots == Roots() else {}
     found = []
     folder = roots.sys / "block"
@@ -141,7 +119,7 @@ def find(target: str, roots: Roots | None = None) -> DeviceInfo:
             hint=f"the whole device is {whole}",
         )
     udev = _udev_properties(folder.name) if roots == Roots() else {}
-    info = _device(folder, roots, _Uses(roots), udev)
+    info = _device(folder, roots, Uses(roots), udev)
     if info is None:
         raise InputError("the device vanished while it was looked at", where=target)
     return info
@@ -163,35 +141,37 @@ def _require_block(mode: int, where: str) -> None:
 
 
 def _device(
-    folder: Path, roots: Roots, uses: _Uses, udev: Mapping[str, Mapping[str, str]]
+    folder: Path, roots: Roots, uses: Uses, udev: Mapping[str, Mapping[str, str]]
 ) -> DeviceInfo | None:
     """One entry of /sys/block; None where it vanished meanwhile."""
     name = folder.name.replace("!", "/")
-    number = _number(_text(folder / "dev"))
+    number = parse_number(read_text(folder / "dev"))
     if number is None:
         return None
     properties = udev.get(name, {})
     bus, kind = _bus(name, folder, properties)
-    backing = _text(folder / "loop" / "backing_file")
+    backing = read_text(folder / "loop" / "backing_file")
     path = roots.dev / name
     partitions = _partitions(folder, udev)
     parts = {name: number}
-    parts |= {p.name: n for p in partitions if (n := _number(_text(folder / p.name / "dev")))}
+    parts |= {
+        p.name: n for p in partitions if (n := parse_number(read_text(folder / p.name / "dev")))
+    }
     signature = properties.get("ID_FS_TYPE", "") or signatures.sniff_path(path)
     return DeviceInfo(
         name=name,
         path=path,
         number=number,
-        size_bytes=_int(folder / "size") * _SYSFS_SECTOR,
-        sector_bytes=_int(folder / "queue" / "logical_block_size") or _SYSFS_SECTOR,
+        size_bytes=read_int(folder / "size") * _SYSFS_SECTOR,
+        sector_bytes=read_int(folder / "queue" / "logical_block_size") or _SYSFS_SECTOR,
         bus=bus,
         kind=kind,
-        vendor=_text(folder / "device" / "vendor") if bus in ("usb", "scsi", "ata") else "",
-        model=_text(folder / "device" / "model") or _text(folder / "device" / "name"),
+        vendor=read_text(folder / "device" / "vendor") if bus in ("usb", "scsi", "ata") else "",
+        model=read_text(folder / "device" / "model") or read_text(folder / "device" / "name"),
         serial=_serial(folder, properties, backing),
-        removable=_text(folder / "removable") == "1",
-        read_only=_text(folder / "ro") == "1",
-        diskseq=_int(folder / "diskseq") or None,
+        removable=read_text(folder / "removable") == "1",
+        read_only=read_text(folder / "ro") == "1",
+        diskseq=read_int(folder / "diskseq") or None,
         partitions=partitions,
         uses=uses.of(folder, parts),
         signature=signature,
@@ -207,9 +187,9 @@ def _partitions(folder: Path, udev: Mapping[str, Mapping[str, str]]) -> tuple[Pa
             found.append(
                 Partition(
                     name=entry.name,
-                    number=_int(entry / "partition"),
-                    first_byte=_int(entry / "start") * _SYSFS_SECTOR,
-                    length=_int(entry / "size") * _SYSFS_SECTOR,
+                    number=read_int(entry / "partition"),
+                    first_byte=read_int(entry / "start") * _SYSFS_SECTOR,
+                    length=read_int(entry / "size") * _SYSFS_SECTOR,
                     filesystem=properties.get("ID_FS_TYPE", ""),
                     label=properties.get("ID_FS_LABEL", ""),
                 )
@@ -223,7 +203,7 @@ def _bus(name: str, folder: Path, properties: Mapping[str, str]) -> tuple[str, s
         if re.fullmatch(pattern, name):
             return bus, kind
     if name.startswith("mmcblk"):
-        card = _text(folder / "device" / "type")
+        card = read_text(folder / "device" / "type")
         if "boot" in name or "rpmb" in name:
             return "mmc", "eMMC boot area"
         return "mmc", {"SD": "SD card", "MMC": "eMMC"}.get(card, "MMC device")
@@ -265,106 +245,13 @@ def _serial(folder: Path, properties: Mapping[str, str], backing: str) -> str:
         if properties.get(key):
             return properties[key]
     for name in ("device/cid", "device/serial", "serial", "device/wwid", "wwid"):
-        if text := _text(folder / name):
+        if text := read_text(folder / name):
             return text
     # USB: the serial is an attribute of the USB device, some folders above the disk.
     for parent in folder.resolve().parents:
         if (parent / "idVendor").exists():
-            return _text(parent / "serial")
+            return read_text(parent / "serial")
     return backing
-
-
-class _Uses:
-    """Mounts, swaps and holders, found once and asked for each device."""
-
-    def __init__(self, roots: Roots) -> None:
-        self._roots = roots
-        self._mounts = _mounts(roots)
-        self._swaps = _swaps(roots)
-
-    def of(self, folder: Path, parts: Mapping[str, Number]) -> tuple[Use, ...]:
-        """Uses of the disk in ``folder``; ``parts`` are it and its partitions with numbers."""
-        found: list[Use] = []
-        for name, number in parts.items():
-            found += [Use("mount", name, place) for place in self._mounts.get(number, ())]
-            if number in self._swaps:
-                found.append(Use("swap", name, "swap space"))
-            place = folder if name == folder.name.replace("!", "/") else folder / name
-            found += self._held(name, place / "holders", set())
-        return tuple(dict.fromkeys(found))
-
-    def _held(self, part: str, holders: Path, seen: set[str]) -> list[Use]:
-        """Holders of a device, the holders of those, and where they are mounted."""
-        found: list[Use] = []
-        for entry in sorted(holders.iterdir()) if holders.is_dir() else ():
-            if entry.name in seen:
-                continue
-            seen.add(entry.name)
-            folder = self._roots.sys / "block" / entry.name
-            found.append(Use("holder", part, f"{entry.name} ({_what_holds(folder)})"))
-            number = _number(_text(folder / "dev"))
-            if number is not None:
-                found += [Use("mount", part, place) for place in self._mounts.get(number, ())]
-                if number in self._swaps:
-                    found.append(Use("swap", part, f"swap space on {entry.name}"))
-            found += self._held(part, folder / "holders", seen)
-        return found
-
-
-def _what_holds(folder: Path) -> str:
-    uuid, name = _text(folder / "dm" / "uuid"), _text(folder / "dm" / "name")
-    if uuid.startswith("LVM-"):
-        return f"LVM volume {name}"
-    if uuid.startswith("CRYPT-"):
-        return f"encrypted volume {name}"
-    if uuid.startswith("mpath-"):
-        return f"multipath device {name}"
-    if name or folder.name.startswith("dm-"):
-        return f"device-mapper volume {name}".strip()
-    if folder.name.startswith("md"):
-        return f"RAID array, {_text(folder / 'md' / 'level') or 'unknown level'}"
-    return "another device on top of it"
-
-
-def _mounts(roots: Roots) -> dict[Number, list[str]]:
-    """Device number → mount points, from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    found: dict[Number, list[str]] = {}
-    for line in _text(roots.proc / "self" / "mountinfo").splitlines():
-        fields = line.split(" ")
-        if len(fields) < 10 or "-" not in fields:
-            continue
-        numbers = {_number(fields[2])}
-        source = _unescape(fields[fields.index("-") + 2])
-        if source.startswith("/dev/"):
-            # btrfs and others report an anonymous number; their source names the device.
-            try:
-                status = (roots.dev / source.removeprefix("/dev/")).stat()
-            except OSError:
-                status = None
-            if status is not None and stat.S_ISBLK(status.st_mode):
-                numbers.add((os.major(status.st_rdev), os.minor(status.st_rdev)))
-        for number in numbers:
-            if number is not None:
-                found.setdefault(number, []).append(_unescape(fields[4]))
-    return found
-
-
-def _swaps(roots: Roots) -> set[Number]:
-    found = set()
-    for line in _text(roots.proc / "swaps").splitlines()[1:]:
-        try:
-            status = Path(_unescape(line.split()[0])).stat()
-        except (OSError, IndexError):
-            continue
-        if stat.S_ISBLK(status.st_mode):
-            found.add((os.major(status.st_rdev), os.minor(status.st_rdev)))
-        else:
-            found.add((os.major(status.st_dev), os.minor(status.st_dev)))
-    return found
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
 
 
 def _udev_properties(only: str | None = None) -> dict[str, dict[str, str]]:
@@ -380,23 +267,6 @@ def _udev_properties(only: str | None = None) -> dict[str, dict[str, str]]:
     except Exception:  # no libudev, no database, a device that vanished: /sys tells enough
         return {}
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _int(path: Path) -> int:
-    text = _text(path)
-    return int(text) if text.isdecimal() else 0
-
-
-def _number(text: str) -> Number | None:
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    return (int(match.group(1)), int(match.group(2))) if match else None
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

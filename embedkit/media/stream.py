@@ -16,6 +16,7 @@ from embedkit.errors import InputError
 from embedkit.media import decode, sources, xz, zipped
 from embedkit.media.ranges import Range, merge
 from embedkit.media.zstd_frames import FrameWalker
+from embedkit.progress import Task
 
 STDIN = "-"
 _HEAD = 512
@@ -103,18 +104,23 @@ class Image:
         with sources.open_file(self.info.path) as file:
             return file_data_ranges(file.fileno(), self.info.size)
 
-    def count(self, progress: Any = None) -> ImageInfo:
+    def count(self, limit: int | None, task: Task) -> ImageInfo:
         """Decodes the whole image once to learn its size and that it is sound.
 
-        Raises InputError where it is not. Only for images that can be read again.
+        Raises InputError where it is not, or goes on beyond ``limit`` bytes. Only for images
+        that can be read again.
         """
         reader = self.reader()
         try:
             size = 0
             while step := reader.decoder.skip(16 << 20):
                 size += step
-                if progress is not None:
-                    progress.advance(step)
+                task.advance(step)
+                if limit is not None and size > limit:
+                    raise InputError(
+                        f"the image unpacks to more than the {limit} bytes there is room for",
+                        where=self.info.name,
+                    )
             reader.finish()
         finally:
             reader.close()

@@ -1,0 +1,355 @@
+"""Flashing: one image onto one or several devices, verified, never half done unnoticed.
+
+The order, for each device: its first megabyte becomes a marker, so there is no partition
+table; everything behind it is written and flushed; all of it is read back past the caches,
+the marker too (a counterfeit card that wraps around would have overwritten it); only then
+comes the first megabyte, its first 4 KiB last, and is read back in turn.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from embedkit.errors import EmbedkitError, InputError, TargetError
+from embedkit.media import journal as journals
+from embedkit.media import pipeline
+from embedkit.media.blockdev import BlockDevice, DeviceFault, Identity, aligned_buffer, open_device
+from embedkit.media.content import HEAD_BYTES, Content, Layout, SumChecker, lay_out
+from embedkit.media.outcome import Options, Outcome, State
+from embedkit.media.pipeline import Batch, Entry, Pool
+from embedkit.media.ranges import total
+from embedkit.media.readback import Mismatch, explain, first_difference, first_wrong
+from embedkit.media.stream import Image, Reader
+from embedkit.media.writer import DeviceWriter
+from embedkit.progress import Progress
+from embedkit.units import format_size
+
+# So much is checked against the block map before the first byte is written: an image and a
+# .bmap that do not belong together differ at once.
+_PRIME_BATCHES = 16
+_PRIME_SECONDS = 0.1
+
+
+def write_image(
+    image: Image,
+    content: Content,
+    targets: Sequence[Identity],
+    options: Options,
+    progress: Progress,
+) -> tuple[Outcome, ...]:
+    """Writes ``image`` to all ``targets`` in one pass; an outcome for each, in their order.
+
+    Raises InputError or LackError before anything is written: a device that is not what it
+    was, in use or too small, an image that cannot be read. What happens later is in the
+    outcomes. KeyboardInterrupt passes through, after every device was left resumable.
+    """
+    devices: list[BlockDevice] = []
+    try:
+        for identity in targets:
+            devices.append(open_device(identity, write=True, direct=options.direct))
+        return _Flash(image, content, devices, targets, options, progress).run()
+    finally:
+        for device in devices:
+            device.close()
+
+
+class _Flash:
+    """One run. The steps are the methods of ``run``, in order."""
+
+    def __init__(
+        self,
+        image: Image,
+        content: Content,
+        devices: Sequence[BlockDevice],
+        targets: Sequence[Identity],
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self.image = image
+        self.content = content
+        self.options = options
+        self.progress = progress
+        self.sector_bytes = max(device.sector_bytes for device in devices)
+        self._check_sizes(devices)
+        self.writers = [self._writer(*pair) for pair in zip(devices, targets, strict=True)]
+        self.pool = Pool()
+        self.entries: list[Entry] = []
+        self.head = memoryview(aligned_buffer(HEAD_BYTES))
+        self.begun = time.monotonic()
+
+    def run(self) -> tuple[Outcome, ...]:
+        reader = self.image.reader(self.content.mapped)
+        try:
+            layout = self._read_head(reader)
+            failure = self._write_all(reader, layout)
+        finally:
+            reader.close()
+        written_at = time.monotonic()
+        if failure is not None:
+            for writer in self.writers:
+                writer.fault = writer.fault or failure
+        with ThreadPoolExecutor(max(1, len(self.writers))) as pool:
+            stop = threading.Event()
+            futures = [
+                pool.submit(self._complete, writer, layout, written_at, stop)
+                for writer in self.writers
+            ]
+            try:
+                return tuple(future.result() for future in futures)
+            except BaseException:
+                stop.set()
+                raise
+
+    def _check_sizes(self, devices: Sequence[BlockDevice]) -> None:
+        for device in devices:
+            needed = max(HEAD_BYTES, self.content.size or 0)
+            if device.size_bytes < needed:
+                raise InputError(
+                    f"the device is too small: {device.size_bytes} bytes, {needed} are needed",
+                    where=str(device.path),
+                )
+        for kept in self.content.kept:
+            if kept.first_byte % self.sector_bytes or kept.length % self.sector_bytes:
+                raise InputError(f"what is to be kept does not lie on whole sectors: {kept}")
+
+    def _writer(self, device: BlockDevice, identity: Identity) -> DeviceWriter:
+        done: frozenset[journals.Key] = frozenset()
+        if self.options.resume:
+            first = memoryview(aligned_buffer(4096))
+            device.read_into(first, 0)
+            journal, done = journals.resume(bytes(first[:512]), device.path)
+        else:
+            journal = journals.new(journals.new_run())
+        return DeviceWriter(
+            device,
+            identity,
+            journal,
+            done,
+            resumed=self.options.resume,
+            kept=self.content.kept,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            on_write=self.options.on_write,
+        )
+
+    def _read_head(self, reader: Reader) -> Layout:
+        pipeline.read_head(reader, self.content.mapped, self.head)
+        layout = lay_out(self.content, bytes(self.head), sector_bytes=self.sector_bytes)
+        for warning in layout.warnings:
+            self.progress.say(f"warning: {warning}")
+        return layout
+
+    def _write_all(self, reader: Reader, layout: Layout) -> InputError | TargetError | None:
+        """Reads once, writes everywhere. An error of the image is returned, not raised, as
+        soon as something was written: every device then still gets its outcome."""
+        checker = SumChecker(self.content)
+        checker.feed(0, self.head)
+        stream = self._batches(reader, layout)
+        try:
+            primed = self._prime(stream, checker)
+        except BaseException:
+            stream.close()
+            raise
+        self._arm(layout)
+        expected = total(layout.data) + total(layout.zero) if layout.data is not None else None
+        for writer in self.writers:
+            writer.task = self.progress.start(
+                f"writing {writer.device.path}", total=expected, unit="bytes"
+            )
+            writer.start()
+        try:
+            for batch in primed:
+                self._hand_out(batch)
+            for batch in stream:
+                self._check(batch, checker)
+                self._hand_out(batch)
+                if all(writer.fault is not None for writer in self.writers):
+                    break
+            else:
+                checker.finish()
+                size = reader.drain(self.content.size)
+                if self.content.size is not None and size < self.content.size:
+                    raise InputError(
+                        f"the image has {size} bytes, its block map promises {self.content.size}"
+                    )
+            return None
+        except (InputError, TargetError) as error:
+            error.where = error.where or self.image.info.name
+            self._stop()
+            return error
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            stream.close()
+            for writer in self.writers:
+                writer.finish()
+                if writer.task is not None:
+                    writer.task.finish()
+
+    def _batches(self, reader: Reader, layout: Layout) -> Generator[Batch, None, None]:
+        yield from pipeline.zero_batches(layout.zero, self.pool)
+        yield from pipeline.batches(
+            reader,
+            layout.data,
+            self.pool,
+            start=HEAD_BYTES,
+            sector_bytes=self.sector_bytes,
+            limit=pipeline.FINE_BATCH_BYTES if self.content.mapped is None else self.pool.size,
+        )
+
+    def _prime(self, stream: Iterator[Batch], checker: SumChecker) -> list[Batch]:
+        begun = time.monotonic()
+        primed: list[Batch] = []
+        for batch in stream:
+            self._check(batch, checker)
+            primed.append(batch)
+            if len(primed) >= _PRIME_BATCHES or time.monotonic() - begun > _PRIME_SECONDS:
+                break
+        return primed
+
+    def _check(self, batch: Batch, checker: SumChecker) -> None:
+        for piece in batch.entry.pieces:
+            end = piece.offset + piece.length
+            for writer in self.writers:
+                if end > writer.device.size_bytes and writer.fault is None:
+                    writer.fault = InputError(
+                        "the image is larger than the device "
+                        f"({format_size(writer.device.size_bytes)})",
+                        where=str(writer.device.path),
+                    )
+            if batch.view:
+                checker.feed(piece.offset, batch.view[piece.start : piece.start + piece.length])
+
+    def _arm(self, layout: Layout) -> None:
+        def arm(writer: DeviceWriter) -> None:
+            size = writer.device.size_bytes
+            free = layout.free(self.content, size) if self.options.discard else ()
+            writer.arm(self.image.info.name, free, self.content.size)
+
+        ready = [writer for writer in self.writers if writer.fault is None]
+        with ThreadPoolExecutor(max(1, len(ready))) as pool:
+            list(pool.map(arm, ready))
+
+    def _hand_out(self, batch: Batch) -> None:
+        self.entries.append(batch.entry)
+        batch.hold(len(self.writers))
+        for writer in self.writers:
+            writer.put(batch)
+
+    def _stop(self) -> None:
+        for writer in self.writers:
+            writer.stop()
+
+    def _complete(
+        self, writer: DeviceWriter, layout: Layout, written_at: float, stop: threading.Event
+    ) -> Outcome:
+        """Read-back, the first megabyte, its read-back, the kernel's view."""
+        try:
+            if writer.fault is not None:
+                raise writer.fault
+            mismatch = None
+            if self.options.verify:
+                mismatch = self._verify(writer, layout, stop)
+            if mismatch is None:
+                writer.seal(self.head)
+                if self.options.verify:
+                    mismatch = self._verify_head(writer, self.head, layout)
+                    if mismatch is not None:
+                        writer.unseal()
+        except EmbedkitError as error:
+            return self._failed(writer, layout, error, written_at)
+        done = time.monotonic()
+        writer.journal.forget()
+        state = State.VERIFIED if self.options.verify else State.WRITTEN
+        if mismatch is not None:
+            state = State.DIFFERS
+        return Outcome(
+            writer.identity,
+            state,
+            writer.written_bytes,
+            verified_bytes=writer.written_bytes if state is State.VERIFIED else 0,
+            resumed_bytes=writer.skipped_bytes,
+            zeroed_bytes=total(layout.zero),
+            discarded=writer.discarded,
+            table_reread=mismatch is None and writer.device.reread_partitions(),
+            write_seconds=written_at - self.begun,
+            verify_seconds=done - written_at if self.options.verify else 0.0,
+            mismatch=mismatch,
+            warnings=layout.warnings,
+        )
+
+    def _verify(
+        self, writer: DeviceWriter, layout: Layout, stop: threading.Event
+    ) -> Mismatch | None:
+        buffer = aligned_buffer(HEAD_BYTES)
+        buffer[:] = journals.marker(writer.journal.run)
+        mismatch = self._verify_head(writer, memoryview(buffer), layout)
+        if mismatch is not None:
+            return Mismatch(
+                mismatch.first_byte,
+                mismatch.length,
+                True,
+                mismatch.region,
+                "a write to another place ended up here, or none arrives: the device has less "
+                "capacity than it claims (counterfeit), or drops writes",
+            )
+        task = self.progress.start(
+            f"verifying {writer.device.path}",
+            total=sum(entry.length for entry in self.entries),
+            unit="bytes",
+        )
+        try:
+            index = first_wrong(writer.device, self.entries, task, stop.is_set)
+        finally:
+            task.finish()
+        if index is None:
+            return None
+        return explain(writer.device, self.entries, index, self.image, layout.names)
+
+    def _verify_head(
+        self, writer: DeviceWriter, meant: memoryview, layout: Layout
+    ) -> Mismatch | None:
+        buffer = memoryview(aligned_buffer(HEAD_BYTES))
+        for part in sorted(writer.head_parts()):
+            view = buffer[part.first_byte : part.end]
+            writer.device.read_into(view, part.first_byte)
+            expected = bytes(meant[part.first_byte : part.end])
+            difference = first_difference(bytes(view), expected)
+            if difference is not None:
+                place = (part.first_byte + difference) // 512 * 512
+                what = "it does not hold what was written"
+                return Mismatch(place, 512, True, layout.names(place), what)
+        return None
+
+    def _failed(
+        self, writer: DeviceWriter, layout: Layout, error: EmbedkitError, written_at: float
+    ) -> Outcome:
+        if isinstance(error, DeviceFault) and error.where is None:
+            error.where = str(writer.device.path)
+            if error.offset is not None:
+                name = layout.names(error.offset)
+                inside = f", in {name}" if name else ""
+                error.where += f", sector {error.offset // 512}{inside}"
+        return Outcome(
+            writer.identity,
+            State.FAILED,
+            writer.written_bytes,
+            resumed_bytes=writer.skipped_bytes,
+            write_seconds=written_at - self.begun,
+            error=error,
+            warnings=(_state_of(writer), *layout.warnings),
+        )
+
+
+def _state_of(writer: DeviceWriter) -> str:
+    """What the user finds on a device that failed."""
+    if not writer.touched:
+        return "nothing was written to the device"
+    if not writer.armed:
+        return "the device's first megabyte may be damaged; nothing else was changed"
+    return (
+        "the device has no partition table now; 'embedkit flash --resume' goes on where it stopped"
+    )
