@@ -38,6 +38,10 @@ class Command:
 
 
 COMMANDS = (
+    Command("boards list", "boards_list", "the boards that embedkit knows"),
+    Command("boards show", "boards_show", "one board, its card's map, the source of each number"),
+    Command("boards validate", "boards_validate", "check board files"),
+    Command("compose", "compose", "make a card image for a board, without root"),
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
 )

@@ -21,15 +21,19 @@ from embedkit.media.tree import Node
 BLOCK = 4096
 # What Debian's mke2fs.conf says of inodes, fixed: the machine's own file is not asked.
 _CONFIG = """[defaults]
-base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
-default_mntopts = acl,user_xattr
-enable_periodic_fsck = 0
-blocksize = 4096
-inode_size = 256
-inode_ratio = 16384
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    default_mntopts = acl,user_xattr
+    enable_periodic_fsck = 0
+    blocksize = 4096
+    inode_size = 256
+    inode_ratio = 16384
 [fs_types]
-ext3 = { features = has_journal }
-ext4 = { features = has_journal,extent,huge_file,flex_bg,dir_nlink,extra_isize }
+    ext3 = {
+        features = has_journal
+    }
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,dir_nlink,extra_isize
+    }
 """
 
 
@@ -58,7 +62,7 @@ def make(
         argv += ["-O", source.features]
     with path.open("xb") as file:
         file.truncate(size)
-    process.run([*argv, path, str(size // 1024)], env=environment)
+    process.run([*argv, path, f"{size // 1024}k"], env=environment)
     commands = "".join(f"{line}\n" for line in _commands(nodes, epoch, scratch))
     script = scratch / "debugfs.commands"
     script.write_bytes(commands.encode("utf-8", "surrogateescape"))
@@ -95,13 +99,14 @@ def _commands(nodes: Iterable[Node], epoch: int, scratch: Path) -> Iterable[str]
             links[node.link_to] = links.get(node.link_to, 1) + 1
     place = ""
     yield "cd /"
-    for node in known:
+    for number, node in enumerate(known):
         if node.path == "":
             continue
         if node.parent != place:
             place = node.parent
             yield f"cd {_quoted('/' + place)}"
-        yield from _create(node, scratch)
+        yield from _create(node)
+        yield from _xattrs(node, scratch / f"xattr-{number}")
     yield "cd /"
     for node in known:
         if node.link_to:
@@ -111,7 +116,7 @@ def _commands(nodes: Iterable[Node], epoch: int, scratch: Path) -> Iterable[str]
             yield f"set_inode_field {_quoted('/' + node.path)} links_count {links[node.path]}"
 
 
-def _create(node: Node, scratch: Path) -> Iterable[str]:
+def _create(node: Node) -> Iterable[str]:
     name = _quoted(node.name)
     if node.link_to:
         yield f"ln {_quoted('/' + node.link_to)} {name}"
@@ -128,10 +133,13 @@ def _create(node: Node, scratch: Path) -> Iterable[str]:
         yield f"mknod {name} {letter} {node.device[0]} {node.device[1]}"
     else:
         yield f"write {_quoted(str(node.content))} {name}"
+
+
+def _xattrs(node: Node, file: Path) -> Iterable[str]:
     for index, (key, value) in enumerate(node.xattrs):
-        file = scratch / f"xattr-{abs(hash(node.path)):x}-{index}"
-        file.write_bytes(value)
-        yield f"ea_set -f {_quoted(str(file))} {_quoted('/' + node.path)} {_quoted(key)}"
+        content = file.with_suffix(f".{index}")
+        content.write_bytes(value)
+        yield f"ea_set -f {_quoted(str(content))} {_quoted('/' + node.path)} {_quoted(key)}"
 
 
 def _dress(node: Node, mtime: int) -> Iterable[str]:

@@ -72,13 +72,16 @@ def _fat(
     if source.label:
         argv += ["-n", source.label]
     process.run([*argv, path], env=environment)
-    for node in _nodes(source, scratch):
+    nodes = _nodes(source, scratch)
+    contents = {node.path: node.content for node in nodes}
+    for node in nodes:
+        # FAT knows no hard links: each name gets the bytes.
+        content = node.content or contents.get(node.link_to)
         target = f"::/{node.path}"
         if node.is_folder:
             if node.path:
                 process.run(["mmd", "-i", path, target], env=environment)
-        elif node.content is not None or node.link_to:
-            content = node.content or _linked(source, node, scratch)
+        elif content is not None:
             ended = process.run(
                 ["mcopy", "-o", "-i", path, content, target], env=environment, check=False
             )
@@ -89,10 +92,6 @@ def _fat(
         else:
             what = "symbolic link" if stat.S_ISLNK(node.mode) else "special file"
             raise InputError(f"{node.path} is a {what}, which FAT cannot hold")
-
-
-def _linked(source: FilesystemSource, node: Node, scratch: Path) -> Path:
-    raise InputError(f"{node.path} is a hard link, which FAT cannot hold")
 
 
 def _squashfs(source: FilesystemSource, path: Path, size: int, epoch: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from embedkit.media.ranges import Range, complement, merge, subtract
+from embedkit.media.ranges import Range, complement, merge
 from embedkit.media.tables import PartitionTable
 
 
@@ -114,7 +114,7 @@ class CardPlan:
     """A whole card. Extents ascend and do not overlap; regions may (a cut blob's room).
 
     ``kept`` are regions whose present content stays on the card (a saved U-Boot
-    environment); ``zero_head_bytes`` of the card are zeroed wherever nothing else is put.
+    environment); ``zeroed`` are ranges that hold zeros wherever no extent puts anything.
     """
 
     board: str
@@ -144,8 +144,3 @@ class CardPlan:
             Region("(gap)", RegionKind.GAP, hole.first_byte, hole.length)
             for hole in complement(taken, self.size_bytes)
         )
-
-    def must_be_zero(self) -> tuple[Range, ...]:
-        """Ranges that have to hold zeros on the card although no extent writes them."""
-        written = [extent.range for extent in self.extents]
-        return subtract(self.zeroed, [*written, *self.kept])

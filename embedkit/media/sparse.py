@@ -13,7 +13,7 @@ from embedkit.media.ranges import Range
 
 _CHUNK = 1 << 20
 _BLOCK = 4096
-_ZEROS = bytes(_BLOCK)
+_ZEROS = bytes(_CHUNK)
 
 
 def data_ranges(descriptor: int, size: int) -> Iterator[Range]:
@@ -64,13 +64,25 @@ def _copy(file: IO[bytes], out: IO[bytes], part: Range, shift: int) -> None:
         chunk = file.read(min(_CHUNK, part.end - position))
         if not chunk:
             return
-        if not any(chunk):
-            position += len(chunk)
-            continue
-        view = memoryview(chunk)
-        for first in range(0, len(chunk), _BLOCK):
-            block = view[first : first + _BLOCK]
-            if block != _ZEROS[: len(block)]:
-                out.seek(position + shift + first)
-                out.write(block)
+        for first, last in _filled(chunk):
+            out.seek(position + shift + first)
+            out.write(memoryview(chunk)[first:last])
         position += len(chunk)
+
+
+def _filled(chunk: bytes) -> Iterator[tuple[int, int]]:
+    """(first, end) of runs of blocks that are not all zeros."""
+    if chunk == _ZEROS[: len(chunk)]:
+        return
+    view, zeros = memoryview(chunk), memoryview(_ZEROS)
+    start: int | None = None
+    for first in range(0, len(chunk), _BLOCK):
+        block = view[first : first + _BLOCK]
+        empty = block == zeros[: len(block)]
+        if empty and start is not None:
+            yield start, first
+            start = None
+        elif not empty and start is None:
+            start = first
+    if start is not None:
+        yield start, len(chunk)
