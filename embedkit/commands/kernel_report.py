@@ -109,7 +109,7 @@ def _verdict(audit: Audit) -> str:
                 f": no {', '.join(blocked)}" if blocked else ""
             )
         case Verdict.FAILS:
-            return f"{title} will not run: no {', '.join(blocked)}"
+            return f"{title} will not run; lacking: {', '.join(blocked)}"
         case Verdict.UNDECIDED:
             return f"undecided: this config does not tell whether {title} will run"
 
