@@ -5,12 +5,7 @@ Only the chosen command's module is imported; ``embedkit --help`` imports none.
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from embedkit import __version__
 from embedkit.errors import (
@@ -23,18 +18,31 @@ from embedkit.errors import (
     exit_code,
 )
 
+# typing, argparse and dataclasses cost more than a bare Python start together: what `--help`
+# and the dispatch do not need is imported where it is used.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from typing import Protocol
+
     from embedkit.report.model import Report
     from embedkit.ui import Ui
 
+    class CommandModule(Protocol):
+        """What a module under ``embedkit.commands`` offers."""
 
-@dataclass(frozen=True)
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+        def run(self, args: argparse.Namespace, ui: Ui) -> Report: ...
+
+
 class Command:
     """One verb: its words on the command line, its module, one line of what it does."""
 
-    name: str
-    module: str
-    summary: str
+    def __init__(self, name: str, module: str, summary: str) -> None:
+        self.name = name
+        self.module = module
+        self.summary = summary
 
 
 COMMANDS = (
@@ -45,21 +53,6 @@ COMMANDS = (
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
 )
-
-
-class CommandModule(Protocol):
-    """What a module under ``embedkit.commands`` offers."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, args: argparse.Namespace, ui: Ui) -> Report: ...
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints look like all other errors of embedkit."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message, hint=f"{self.prog} --help")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,29 +77,30 @@ def _main(words: list[str]) -> int:
         sys.stdout.write(f"embedkit {__version__}\n")
         return 0
     command: Command | None = None
-    args = argparse.Namespace(debug="--debug" in words, format=_asked_format(words))
+    debug = "--debug" in words
     try:
         command, rest = _choose(words)
         if command is None:
             return 0
-        module = cast(CommandModule, importlib.import_module(f"embedkit.commands.{command.module}"))
-        parser = _Parser(prog=f"embedkit {command.name}", description=command.summary)
-        module.add_arguments(parser)
-        add_common_arguments(parser)
-        args = parser.parse_args(rest)
-        return _run(module, args)
-    except KeyboardInterrupt:
-        raise
-    except BrokenPipeError:
+        return _run(command, rest)
+    except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
-        return _fail(command.name if command else "", error, args)
+        return _fail(command.name if command else "", error, _asked_format(words), debug)
 
 
-def _run(module: CommandModule, args: argparse.Namespace) -> int:
+def _run(command: Command, words: list[str]) -> int:
+    import importlib
+
+    from embedkit.arguments import Parser, add_common_arguments
     from embedkit.report.render import render
     from embedkit.ui import Ui, wants_color
 
+    module: CommandModule = importlib.import_module(f"embedkit.commands.{command.module}")
+    parser = Parser(prog=f"embedkit {command.name}", description=command.summary)
+    module.add_arguments(parser)
+    add_common_arguments(parser)
+    args = parser.parse_args(words)
     ui = Ui(verbosity=args.verbose - args.quiet, no_color=args.no_color, yes=args.yes)
     report = module.run(args, ui)
     color = args.output is None and wants_color(sys.stdout, args.no_color)
@@ -120,24 +114,6 @@ def _run(module: CommandModule, args: argparse.Namespace) -> int:
         write_atomically(args.output, shown.encode("utf-8"))
         ui.say(f"wrote {args.output}")
     return report.exit_code
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command has."""
-    group = parser.add_argument_group("common options")
-    group.add_argument("--format", default="text", metavar="FORMAT", help=_FORMAT_HELP)
-    group.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="same as --format json"
-    )
-    group.add_argument("--output", type=Path, metavar="FILE", help="write the result to FILE")
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    group.add_argument("-q", "--quiet", action="count", default=0, help="say less")
-    group.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
-    group.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    group.add_argument("--debug", action="store_true", help="show a traceback on errors")
-
-
-_FORMAT_HELP = "text (the default), json, html, markdown, junit or sarif"
 
 
 def _choose(words: list[str]) -> tuple[Command | None, list[str]]:
@@ -189,13 +165,13 @@ def _asked_format(words: list[str]) -> str:
     return "json" if "--json" in words or "--format json" in joined.replace("=", " ") else "text"
 
 
-def _fail(command: str, error: Exception, args: argparse.Namespace) -> int:
+def _fail(command: str, error: Exception, format: str, debug: bool) -> int:
     code = exit_code(error)
-    if args.debug:
+    if debug:
         import traceback
 
         traceback.print_exception(error)
-    if args.format == "json":
+    if format == "json":
         from embedkit.report import json
 
         sys.stdout.write(json.render_error(command, error, code))
@@ -208,7 +184,7 @@ def _fail(command: str, error: Exception, args: argparse.Namespace) -> int:
             print(f"hint: {safe(error.hint)}", file=sys.stderr)
     else:
         print(f"error: a bug in embedkit: {type(error).__name__}: {error}", file=sys.stderr)
-        if not args.debug:
+        if not debug:
             print("hint: run it again with --debug and report the traceback", file=sys.stderr)
         assert code == EXIT_BUG
     return code

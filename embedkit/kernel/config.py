@@ -91,21 +91,28 @@ class KernelConfig:
         return self.text.encode("utf-8", "surrogateescape")
 
     @cached_property
-    def values(self) -> dict[str, str]:
-        """Symbol (without ``CONFIG_``) → raw value; ``n`` for "is not set"; strings keep quotes."""
+    def _scanned(self) -> tuple[dict[str, str], int]:
+        """The values, and how many lines gave them."""
         found: dict[str, str] = {}
-        for match in _LINES.finditer(self.text):
+        lines = 0
+        for lines, match in enumerate(_LINES.finditer(self.text), 1):  # noqa: B007
             name, value, unset = match.groups()
             if name is not None:
                 found[name] = value.rstrip()
             else:
                 found[unset] = "n"
-        return found
+        return found, lines
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Symbol (without ``CONFIG_``) → raw value; ``n`` for "is not set"; strings keep quotes."""
+        return self._scanned[0]
 
     @cached_property
     def duplicates(self) -> tuple[Duplicate, ...]:
         """Symbols given more than once, in the file's order."""
-        if len(self.values) == sum(1 for _ in _LINES.finditer(self.text)):
+        values, lines = self._scanned
+        if len(values) == lines:
             return ()
         seen: dict[str, tuple[int, str]] = {}
         found = []

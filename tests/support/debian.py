@@ -100,9 +100,15 @@ def _sources(root: Path) -> Path:
 @functools.cache
 def _update(arch: str) -> None:
     stamp = cache() / "apt" / arch / "lists" / ".fresh"
-    if not stamp.exists():
+    if stamp.exists():
+        return
+    try:
         _apt(arch, "apt-get", "update")
         stamp.touch()
+    except NotToBeHad:
+        # A mirror in the middle of its sync has one bad index; the others are good to use.
+        if not list((cache() / "apt" / arch / "lists").glob("*_main_binary-*_Packages*")):
+            raise
 
 
 @functools.cache

@@ -1,0 +1,36 @@
+"""The options that every command has, and argparse's complaints as errors of embedkit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from embedkit.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints look like all other errors of embedkit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, hint=f"{self.prog} --help")
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has."""
+    group = parser.add_argument_group("common options")
+    group.add_argument(
+        "--format",
+        default="text",
+        metavar="FORMAT",
+        help="text (the default), json, html, markdown, junit or sarif",
+    )
+    group.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="same as --format json"
+    )
+    group.add_argument("--output", type=Path, metavar="FILE", help="write the result to FILE")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    group.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    group.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
+    group.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    group.add_argument("--debug", action="store_true", help="show a traceback on errors")

@@ -1,0 +1,199 @@
+"""Requirement profiles: what an engine needs of a kernel, as data.
+
+A profile lists sections of requirements in the order they are shown, features that are made
+of symbols, and what is known about each symbol. Profiles extend one another: knowledge and
+sections of the extended ones come first. :mod:`embedkit.kernel.profile_file` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from embedkit.kernel.config import KernelVersion
+from embedkit.kernel.expression import Expression, names
+
+_BOUND = re.compile(r"(<=|>=|<|>)\s*(\d+)\.(\d+)")
+
+
+class Level(StrEnum):
+    """How much a requirement weighs."""
+
+    NECESSARY = "necessary"
+    RECOMMENDED = "recommended"
+    OPTIONAL = "optional"
+
+
+class Weight(StrEnum):
+    """What it means for the engine when a feature is not there."""
+
+    CORE = "core"  # it does not run
+    NECESSARY = "necessary"  # it runs, but not as it should: the check fails
+    LIMITS = "limits"  # it runs with limits
+    EXTRA = "extra"  # good to know
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A range of kernel versions: from ``low`` (included) to ``high`` (not included)."""
+
+    low: KernelVersion | None = None
+    high: KernelVersion | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Versions:
+        """``">=3.6 <6.1"``, ``"<=5.1"``. Raises ValueError."""
+        low = high = None
+        rest = _BOUND.sub("", text).strip()
+        if rest:
+            raise ValueError(f"'{text}' is not a range of kernel versions such as '>=3.6 <6.1'")
+        for sign, major, minor in _BOUND.findall(text):
+            bound = KernelVersion(int(major), int(minor))
+            after = KernelVersion(bound.major, bound.minor + 1)
+            if sign.startswith(">"):
+                low = bound if sign == ">=" else after
+            else:
+                high = bound if sign == "<" else after
+        return cls(low, high)
+
+    def holds(self, version: KernelVersion) -> bool:
+        """Whether ``version`` lies in the range."""
+        return not self.is_before(version) and not self.is_after(version)
+
+    def is_before(self, version: KernelVersion) -> bool:
+        """Whether ``version`` comes before the range."""
+        return self.low is not None and version < self.low
+
+    def is_after(self, version: KernelVersion) -> bool:
+        """Whether ``version`` comes after the range."""
+        return self.high is not None and version >= self.high
+
+    def __str__(self) -> str:
+        if self.low and self.high:
+            return f"from Linux {self.low} until before {self.high}"
+        if self.low:
+            return f"from Linux {self.low} on"
+        return f"before Linux {self.high}" if self.high else "in every Linux"
+
+    def __bool__(self) -> bool:
+        return self.low is not None or self.high is not None
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """What is known about one Kconfig symbol, whatever asks for it."""
+
+    name: str
+    why: str = ""
+    symptom: str = ""
+    exists: Versions = Versions()
+    was: tuple[str, ...] = ()
+    implied_before: bool = False
+    module: str = ""
+    arch: tuple[str, ...] = ()
+    instead: str = ""
+    security: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """Lines that belong under a group when these symbols stand so."""
+
+    text: tuple[str, ...]
+    set: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
+    any_unset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Symbols that share a level, a gate and a rule.
+
+    With ``first`` only the first symbol that is on counts (and is a warning if it is among
+    ``bad``); otherwise each is a requirement of its own. ``unless`` names a symbol that makes
+    the group needless.
+    """
+
+    symbols: tuple[str, ...]
+    level: Level
+    kernel: Versions = Versions()
+    unless: str = ""
+    first: bool = False
+    bad: tuple[str, ...] = ()
+    driver: str = ""
+    heading: str = ""
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled list of groups; with ``drivers`` each group belongs to a named driver."""
+
+    title: str
+    groups: tuple[Group, ...]
+    drivers: bool = False
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something a user can do, and the symbols it takes."""
+
+    name: str
+    title: str
+    needs: Expression
+    kernel: Versions = Versions()
+    security: bool = False
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A value under /proc that has to be above a number, on a running system."""
+
+    path: str
+    above: int
+    hint: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile with everything that it extends."""
+
+    name: str
+    title: str
+    source: str
+    notes: tuple[str, ...]
+    sections: tuple[Section, ...]
+    symbols: dict[str, Symbol] = field(repr=False)
+    features: dict[str, Feature] = field(repr=False)
+    weights: dict[str, Weight] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
+
+    def symbol(self, name: str) -> Symbol:
+        """What is known about ``name``: at least its name."""
+        return self.symbols.get(name) or Symbol(name)
+
+    def features_of(self, symbol: str) -> tuple[Feature, ...]:
+        """The features that speak of ``symbol`` themselves."""
+        return tuple(
+            feature
+            for feature in self.features.values()
+            if any(not name.feature and name.name == symbol for name in names(feature.needs))
+        )
+
+    def feature_symbols(self, name: str) -> tuple[str, ...]:
+        """Every symbol that the feature speaks of, through other features too."""
+        found: dict[str, None] = {}
+
+        def visit(feature: str, seen: tuple[str, ...]) -> None:
+            if feature in seen or feature not in self.features:
+                return
+            for term in names(self.features[feature].needs):
+                if term.feature:
+                    visit(term.name, (*seen, feature))
+                else:
+                    found[term.name] = None
+
+        visit(name, ())
+        return tuple(found)

@@ -1,0 +1,220 @@
+"""Reads requirement profiles from TOML. The format is described in ``docs/profiles.md``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from embedkit import data
+from embedkit.errors import InputError
+from embedkit.kernel.expression import names, parse
+from embedkit.kernel.profile import (
+    Feature,
+    Group,
+    Level,
+    Limit,
+    Note,
+    Profile,
+    Section,
+    Symbol,
+    Versions,
+    Weight,
+)
+from embedkit.schema import Problems, Table, read_toml
+
+FORMAT = 1
+_SYMBOL = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
+
+
+def available() -> dict[str, Path]:
+    """Name → file of the profiles that ask for something, shipped and the user's own."""
+    return {
+        name: path
+        for name, path in data.names("profiles", ".toml").items()
+        if name != "linux-containers"
+    }
+
+
+def load(name: str) -> Profile:
+    """The profile called ``name``, or in the file ``name`` (a path ending in .toml).
+
+    Raises InputError for an unknown name or for all problems of a file at once.
+    """
+    return _load(name, ())
+
+
+def _load(name: str, parents: tuple[Path, ...]) -> Profile:
+    path = data.find("profiles", name, ".toml")
+    if path in parents:
+        raise InputError(f"profile '{name}' extends itself", where=str(path))
+    table = read_toml(path)
+    problems = table.problems
+    if table.integer("format", required=True) not in (0, FORMAT):
+        problems.add("format", f"this embedkit reads format {FORMAT}")
+    problems.raise_if_any()
+    title = table.text("title", required=True)
+    source = table.text("source", required=True)
+    notes = table.texts("notes")
+    symbols: dict[str, Symbol] = {}
+    features: dict[str, Feature] = {}
+    weights: dict[str, Weight] = {}
+    sections: list[Section] = []
+    limits: list[Limit] = []
+    for parent in table.texts("extends"):
+        base = _load(parent, (*parents, path))
+        symbols.update(base.symbols)
+        features.update(base.features)
+        weights.update(base.weights)
+        sections += base.sections
+        limits += base.limits
+    symbols.update(_read_symbols(table))
+    features.update(_read_features(table, problems))
+    weights.update(_read_weights(table, features, problems))
+    sections += [_read_section(section, problems) for section in table.tables("section")]
+    limits += [_read_limit(limit) for limit in table.tables("limit")]
+    profile = Profile(
+        table.text("name", required=True),
+        title,
+        source,
+        notes,
+        tuple(sections),
+        symbols,
+        features,
+        weights,
+        tuple(limits),
+    )
+    table.finish()
+    _check_references(profile, problems)
+    problems.raise_if_any()
+    return profile
+
+
+def _read_symbols(table: Table) -> dict[str, Symbol]:
+    found = {}
+    for name, entry in table.named_tables("symbols").items():
+        found[name] = Symbol(
+            name,
+            why=entry.text("why"),
+            symptom=entry.text("symptom"),
+            exists=_versions(entry, "exists"),
+            was=entry.texts("was"),
+            implied_before=entry.boolean("implied_before"),
+            module=entry.text("module"),
+            arch=entry.texts("arch"),
+            instead=entry.text("instead"),
+            security=entry.boolean("security"),
+        )
+        entry.finish()
+    return found
+
+
+def _read_features(table: Table, problems: Problems) -> dict[str, Feature]:
+    found = {}
+    for name, entry in table.named_tables("feature").items():
+        title = entry.text("title", required=True)
+        try:
+            needs = parse(entry.text("needs", required=True))
+        except ValueError as error:
+            problems.add(entry.at("needs"), str(error))
+            needs = parse("NONE")
+        found[name] = Feature(
+            name, title, needs, _versions(entry, "kernel"), entry.boolean("security")
+        )
+        entry.finish()
+    return found
+
+
+def _read_weights(
+    table: Table, features: dict[str, Feature], problems: Problems
+) -> dict[str, Weight]:
+    lists = table.table("features")
+    found = {}
+    for weight in Weight:
+        for name in lists.texts(weight.value):
+            if name not in features:
+                problems.add(lists.at(weight.value), f"there is no feature '{name}'")
+            found[name] = weight
+    lists.finish()
+    return found
+
+
+def _read_section(entry: Table, problems: Problems) -> Section:
+    title = entry.text("title", required=True)
+    level = _level(entry, Level.NECESSARY)
+    drivers = entry.boolean("drivers")
+    groups = tuple(_read_group(group, level, problems) for group in entry.tables("group"))
+    entry.finish()
+    return Section(title, groups, drivers)
+
+
+def _read_group(entry: Table, level: Level, problems: Problems) -> Group:
+    symbols = entry.texts("symbols")
+    for symbol in symbols:
+        if not _SYMBOL.fullmatch(symbol) or symbol.startswith("CONFIG_"):
+            problems.add(entry.at("symbols"), f"'{symbol}' is not a symbol (without CONFIG_)")
+    notes = []
+    for note in entry.tables("note"):
+        notes.append(
+            Note(
+                note.texts("text"), note.texts("set"), note.texts("unset"), note.texts("any_unset")
+            )
+        )
+        note.finish()
+    group = Group(
+        symbols,
+        _level(entry, level),
+        _versions(entry, "kernel"),
+        entry.text("unless"),
+        entry.choice("rule", ("all", "first"), "all") == "first",
+        entry.texts("bad"),
+        entry.text("driver"),
+        entry.text("heading"),
+        tuple(notes),
+    )
+    entry.finish()
+    return group
+
+
+def _read_limit(entry: Table) -> Limit:
+    limit = Limit(
+        entry.text("path", required=True),
+        entry.integer("above", required=True),
+        entry.text("hint"),
+        entry.text("why"),
+    )
+    entry.finish()
+    return limit
+
+
+def _level(entry: Table, default: Level) -> Level:
+    return Level(entry.choice("level", [level.value for level in Level], default.value))
+
+
+def _versions(entry: Table, key: str) -> Versions:
+    try:
+        return Versions.parse(entry.text(key))
+    except ValueError as error:
+        entry.problems.add(entry.at(key), str(error))
+        return Versions()
+
+
+def _check_references(profile: Profile, problems: Problems) -> None:
+    for feature in profile.features.values():
+        for name in names(feature.needs):
+            if name.feature and name.name not in profile.features:
+                problems.add(f"feature.{feature.name}", f"there is no feature '@{name.name}'")
+    for symbol in profile.symbols.values():
+        if symbol.instead and symbol.instead not in profile.features:
+            problems.add(f"symbols.{symbol.name}", f"there is no feature '{symbol.instead}'")
+    for feature in profile.features.values():
+        if _loops(profile, feature.name, ()):
+            problems.add(f"feature.{feature.name}", "needs itself")
+
+
+def _loops(profile: Profile, name: str, path: tuple[str, ...]) -> bool:
+    if name in path:
+        return True
+    feature = profile.features.get(name)
+    return feature is not None and any(
+        term.feature and _loops(profile, term.name, (*path, name)) for term in names(feature.needs)
+    )
