@@ -50,6 +50,10 @@ COMMANDS = (
     Command("boards show", "boards_show", "one board, its card's map, the source of each number"),
     Command("boards validate", "boards_validate", "check board files"),
     Command("compose", "compose", "make a card image for a board, without root"),
+    Command("devices", "devices", "the block devices of this machine, and which may be flashed"),
+    Command("flash", "flash", "write an image or a board's card, and read it back"),
+    Command("verify", "verify", "compare a card with an image or a board's card"),
+    Command("read", "read", "save a card as a sparse image with a block map"),
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
 )

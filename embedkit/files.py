@@ -19,7 +19,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
     """
     path = path.resolve()
     if mode is None:
-        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
+        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~current_umask()
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -42,7 +42,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
             Path(temporary).unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def current_umask() -> int:
+    """This process's umask (which can only be read by setting it)."""
     current = os.umask(0)
     os.umask(current)
     return current

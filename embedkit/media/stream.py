@@ -4,7 +4,6 @@ from a file, standard input or an http(s) URL. What it is, its content says, not
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import IO, Any
 from embedkit.errors import InputError
 from embedkit.media import decode, sources, xz, zipped
 from embedkit.media.ranges import Range, merge
+from embedkit.media.sparse import data_ranges
 from embedkit.media.zstd_frames import FrameWalker
 from embedkit.progress import Task
 
@@ -102,7 +102,7 @@ class Image:
         if self.info.kind != "raw" or self.info.path is None or self.info.size is None:
             return None
         with sources.open_file(self.info.path) as file:
-            return file_data_ranges(file.fileno(), self.info.size)
+            return merge(data_ranges(file.fileno(), self.info.size))
 
     def count(self, limit: int | None, task: Task) -> ImageInfo:
         """Decodes the whole image once to learn its size and that it is sound.
@@ -332,22 +332,3 @@ def _decoder(kind: str, source: Any) -> decode.Decoder:
         return decode.bzip2_decoder(source)
     assert kind == "raw", kind
     return decode.PlainDecoder(source)
-
-
-def file_data_ranges(descriptor: int, size: int) -> tuple[Range, ...]:
-    """Where an open file has data, by SEEK_DATA; all of it where the file system cannot say."""
-    found = []
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(descriptor, position, os.SEEK_DATA)
-            end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break
-            return (Range(0, size),)
-        if end <= start:
-            break
-        found.append(Range(start, end - start))
-        position = end
-    return merge(found)

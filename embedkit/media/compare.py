@@ -1,0 +1,193 @@
+"""Comparing a card with an image, byte for byte, without writing anything."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from embedkit.media import journal as journals
+from embedkit.media import pipeline
+from embedkit.media.blockdev import BlockDevice, Identity, aligned_buffer, open_device
+from embedkit.media.content import HEAD_BYTES, Content, Layout, SumChecker, lay_out
+from embedkit.media.pipeline import Batch, Pool
+from embedkit.media.ranges import Range, subtract, total
+from embedkit.media.readback import Mismatch, describe_difference, first_difference
+from embedkit.media.stream import Image, Reader
+from embedkit.progress import NullProgress, Progress, Task
+
+_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``compared_bytes`` of the card were read; ``mismatch`` is the first that differs."""
+
+    compared_bytes: int
+    mismatch: Mismatch | None
+    unfinished: bool
+    warnings: tuple[str, ...]
+
+
+def compare(
+    image: Image, content: Content, identity: Identity, progress: Progress, *, direct: bool = True
+) -> Comparison:
+    """Reads the device past the page cache and compares it with what ``image`` promises.
+
+    Raises InputError for an image that is damaged or too large, DeviceFault where the device
+    cannot be read.
+    """
+    with open_device(identity, write=False, direct=direct) as device:
+        reader = image.reader(content.mapped)
+        try:
+            return _compare(reader, content, device, progress)
+        finally:
+            reader.close()
+
+
+def _compare(
+    reader: Reader, content: Content, device: BlockDevice, progress: Progress
+) -> Comparison:
+    head = memoryview(bytearray(HEAD_BYTES))
+    pipeline.read_head(reader, content.mapped, head)
+    layout = lay_out(content, bytes(head), sector_bytes=device.sector_bytes)
+    checker = SumChecker(content)
+    checker.feed(0, head)
+    mismatch, unfinished = _compare_head(device, head, content, layout)
+    if mismatch is not None:
+        return Comparison(HEAD_BYTES, mismatch, unfinished, layout.warnings)
+    expected = total(layout.data) + total(layout.zero) if layout.data is not None else None
+    sink = _Comparer(device, layout)
+    sink.task = progress.start(f"comparing {device.path}", total=expected, unit="bytes")
+    pool = Pool()
+    stream = _stream(reader, layout, pool, device.sector_bytes)
+    try:
+        for batch in stream:
+            for piece in batch.entry.pieces:
+                if batch.view:
+                    part = batch.view[piece.start : piece.start + piece.length]
+                    checker.feed(piece.offset, part)
+            batch.hold(1)
+            sink.queue.put(batch)
+            if sink.ended:
+                break
+        else:
+            checker.finish()
+            reader.drain(content.size)
+    finally:
+        stream.close()
+        sink.finish()
+    if sink.fault is not None:
+        raise sink.fault
+    return Comparison(HEAD_BYTES + sink.compared, sink.mismatch, False, layout.warnings)
+
+
+def _stream(
+    reader: Reader, layout: Layout, pool: Pool, sector_bytes: int
+) -> Generator[Batch, None, None]:
+    yield from pipeline.zero_batches(layout.zero, pool)
+    yield from pipeline.batches(
+        reader,
+        layout.data,
+        pool,
+        start=HEAD_BYTES,
+        sector_bytes=sector_bytes,
+        limit=pool.size,
+    )
+
+
+def _compare_head(
+    device: BlockDevice, head: memoryview, content: Content, layout: Layout
+) -> tuple[Mismatch | None, bool]:
+    """Only what the image has there is compared: free bytes of the head may be anything."""
+    buffer = memoryview(aligned_buffer(HEAD_BYTES))
+    device.read_into(buffer, 0)
+    unfinished = journals.run_of(bytes(buffer[:512])) is not None
+    size = min(HEAD_BYTES, HEAD_BYTES if content.size is None else content.size)
+    mapped = content.mapped if content.mapped is not None else (Range(0, size),)
+    promised = subtract(
+        [Range(r.first_byte, min(r.end, HEAD_BYTES) - r.first_byte) for r in mapped], content.kept
+    )
+    for part in promised:
+        meant = bytes(head[part.first_byte : part.end])
+        found = bytes(buffer[part.first_byte : part.end])
+        mismatch = _mismatch(part.first_byte, found, meant, layout)
+        if mismatch is not None:
+            return mismatch, unfinished
+    return None, unfinished
+
+
+def _mismatch(offset: int, found: bytes, meant: bytes, layout: Layout) -> Mismatch | None:
+    difference = first_difference(found, meant)
+    if difference is None:
+        return None
+    sector = (offset + difference) // 512 * 512
+    start = max(0, sector - offset)
+    what = describe_difference(found[start : start + 512], meant[start : start + 512])
+    what = what.removesuffix(": the write was lost").replace("than were written", "than the image")
+    return Mismatch(sector, 512, True, layout.names(sector), what)
+
+
+class _Comparer:
+    """Takes batches on some threads and keeps the lowest mismatch."""
+
+    def __init__(self, device: BlockDevice, layout: Layout) -> None:
+        self.queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self.mismatch: Mismatch | None = None
+        self.fault: Exception | None = None
+        self.compared = 0
+        self.task: Task = NullProgress().start("")
+        self._device = device
+        self._layout = layout
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return self.fault is not None or self.mismatch is not None
+
+    def finish(self) -> None:
+        for _ in self._threads:
+            self.queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self.task.finish()
+
+    def _work(self) -> None:
+        buffer = memoryview(aligned_buffer(pipeline.BATCH_BYTES))
+        while (batch := self.queue.get()) is not None:
+            try:
+                # Batches come in order: one that began before the first mismatch may be lower.
+                if self.fault is None and self._may_be_first(batch):
+                    self._take(batch, buffer)
+            except Exception as error:
+                self.fault = self.fault or error
+            finally:
+                batch.release()
+
+    def _may_be_first(self, batch: Batch) -> bool:
+        found = self.mismatch
+        return found is None or batch.entry.pieces[0].offset < found.first_byte
+
+    def _take(self, batch: Batch, buffer: memoryview) -> None:
+        for piece in batch.entry.pieces:
+            for step in range(0, piece.length, len(buffer)):
+                length = min(len(buffer), piece.length - step)
+                self._device.read_into(buffer[:length], piece.offset + step)
+                start = piece.start + step
+                meant = bytes(batch.view[start : start + length]) if batch.view else bytes(length)
+                found = bytes(buffer[:length])
+                mismatch = _mismatch(piece.offset + step, found, meant, self._layout)
+                with self._lock:
+                    self.compared += length
+                    if mismatch is not None and self._is_lower(mismatch):
+                        self.mismatch = mismatch
+                if mismatch is not None:
+                    return
+        self.task.advance(batch.entry.length)
+
+    def _is_lower(self, mismatch: Mismatch) -> bool:
+        return self.mismatch is None or mismatch.first_byte < self.mismatch.first_byte
