@@ -133,9 +133,7 @@ def _confirm(found: Sequence[DeviceInfo], title: str, ui: Ui) -> None:
             f"{partition.filesystem} {partition.label}".rstrip()
             for partition in device.partitions
         ]
-        lines += [
-            f"    mounted: {use.part} at {use.by} (will be unmounted)" for use in device.mounts
-        ]
+        lines += [f"    mounted at {use.by} (will be unmounted)" for use in device.mounts]
     lines.append(f"It will hold: {title}")
     expected = " ".join(str(device.path) for device in found)
     if not ui.confirm("\n".join(lines), expected):
@@ -154,9 +152,8 @@ def _released(found: Sequence[DeviceInfo], args: argparse.Namespace, ui: Ui) -> 
             verdict = judge(again)
             require_writable(again, verdict, accept_suspicious=args.accept_suspicious)
             if again.identity != device.identity:
-                raise InputError(
-                    "the device changed while it was unmounted", where=str(device.path)
-                )
+                message = "the device changed while it was unmounted"
+                raise InputError(message, where=str(device.path))
         released.append(device)
     return released
 

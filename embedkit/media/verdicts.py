@@ -39,11 +39,15 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """``reasons`` are why it is not simply a card. ``mounted_only``: unmounting would do."""
+    """``reasons`` are why it is not simply a card. ``mounted_only``: unmounting would do.
+
+    ``suspicions``: what would still be suspicious then.
+    """
 
     judgement: Judgement
     reasons: tuple[str, ...]
     mounted_only: bool = False
+    suspicions: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -55,11 +59,12 @@ def judge(device: DeviceInfo, *, size_needed: int | None = None) -> Verdict:
     """The verdict on ``device``, which has to take ``size_needed`` bytes."""
     refused = _system(device) + _used(device) + _unfit(device, size_needed)
     mounts = [] if _system(device) else _mounted(device)
+    suspicions = tuple(_suspicious(device))
     if refused or mounts:
-        return Verdict(Judgement.REFUSED, tuple(refused + mounts), mounted_only=not refused)
-    suspicious = _suspicious(device)
-    if suspicious:
-        return Verdict(Judgement.SUSPICIOUS, tuple(suspicious))
+        reasons = tuple(refused + mounts)
+        return Verdict(Judgement.REFUSED, reasons, not refused, suspicions)
+    if suspicions:
+        return Verdict(Judgement.SUSPICIOUS, suspicions, suspicions=suspicions)
     return Verdict(Judgement.CARD, ())
 
 
@@ -69,14 +74,12 @@ def require_writable(
     """Raises InputError, with every reason, where ``device`` must not be written."""
     where = str(device.path)
     reasons = "; ".join(verdict.reasons)
-    if verdict.judgement is Judgement.REFUSED:
-        if verdict.mounted_only and unmount:
-            return
+    if verdict.judgement is Judgement.REFUSED and not (verdict.mounted_only and unmount):
         hint = "unmount it, or give --unmount" if verdict.mounted_only else None
         raise InputError(f"refused: {reasons}", where=where, hint=hint)
-    if verdict.judgement is Judgement.SUSPICIOUS and not accept_suspicious:
+    if verdict.suspicions and not accept_suspicious:
         raise InputError(
-            f"suspicious: {reasons}",
+            f"suspicious: {'; '.join(verdict.suspicions)}",
             where=where,
             hint="if this is the device that you mean, add --accept-suspicious",
         )
