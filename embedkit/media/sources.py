@@ -125,7 +125,9 @@ def open_stdin() -> IO[bytes]:
     """Standard input as the image. Raises InputError where it is a terminal."""
     if sys.stdin.isatty():
         raise InputError("the image is to come from standard input, but that is the terminal")
-    return sys.stdin.buffer
+    # Unbuffered: a thread that waits in a buffered read holds a lock that the end of the
+    # interpreter needs, and Ctrl-C would end in an abort.
+    return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
 
 
 def open_url(url: str) -> Any:

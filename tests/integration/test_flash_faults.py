@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from support import guard
-from support.cards import MIB, Card, differs, flash, has_table, make_card
 from support.faulty_disk import Fault, FaultyDisk, faulty_disk
+from support.flash_cards import MIB, Card, differs, flash, has_table, make_card
 
 from embedkit import cli
 from embedkit.media.outcome import Options, State
