@@ -64,14 +64,20 @@ def names(kind: Kind, suffix: str = "") -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in (shipped_folder(kind), config_folder() / kind):
-        if not folder.is_dir():
-            continue
-        for entry in folder.iterdir():
+        for entry in _entries(folder):
             if suffix and entry.is_file() and entry.name.endswith(suffix):
                 found[entry.name.removesuffix(suffix)] = entry
             elif not suffix and entry.is_dir():
                 found[entry.name] = entry
     return dict(sorted(found.items()))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in ``folder``; nothing where it is missing or closed (sudo leaves HOME so)."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def find(kind: Kind, name: str, suffix: str = "") -> Path:

@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from embedkit import __version__
 from embedkit.errors import InputError, LackError
-from embedkit.files import write_atomically
+from embedkit.files import current_umask, write_atomically
 from embedkit.media import bmap
 from embedkit.media.compose import Composed, inputs, materialise, source_epoch
 from embedkit.media.layout import CardPlan, FileSource, FilesystemSource
@@ -65,7 +65,7 @@ def publish(plan: CardPlan, target: Path, *, progress: Progress) -> Published:
             manifest_path = target.with_name(f"{raw_name}.json")
             write_atomically(map_path, block_map)
             write_atomically(manifest_path, manifest)
-            finished.chmod(0o666 & ~_umask())
+            finished.chmod(0o666 & ~current_umask())
             finished.replace(target)
     except OSError as error:
         raise LackError(f"cannot write {target}: {error.strerror}") from error
@@ -73,12 +73,6 @@ def publish(plan: CardPlan, target: Path, *, progress: Progress) -> Published:
     return Published(
         target, map_path, manifest_path, composed.size_bytes, mapped, file_bytes, digest
     )
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _check_target(target: Path, plan: CardPlan) -> None:

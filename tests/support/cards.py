@@ -1,101 +1,93 @@
-"""Card images for tests: sparse, with an MBR, and a block map of what is in them."""
+"""Compares cards: partition entries, bytes of regions, contents of file systems."""
 
 from __future__ import annotations
 
-import os
-import random
-from dataclasses import dataclass
+import hashlib
+import json
+import stat
+import subprocess
 from pathlib import Path
 
-from embedkit.media import bmap, devices, precheck, stream, tables
-from embedkit.media.content import Content
-from embedkit.media.outcome import Options, Outcome
-from embedkit.media.ranges import Range, total
-from embedkit.media.write import write_image
-from embedkit.progress import NullProgress
 
-MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Card:
-    """A raw image with its .bmap beside it."""
-
-    path: Path
-    size: int
-    mapped: tuple[Range, ...]
-
-    @property
-    def mapped_bytes(self) -> int:
-        return total(self.mapped)
+def partition_entries(card: Path) -> list[dict[str, object]]:
+    """The table as sfdisk reads it, without the device's name."""
+    shown = subprocess.run(
+        ["sfdisk", "--json", card], check=True, capture_output=True, text=True
+    ).stdout
+    entries: list[dict[str, object]] = json.loads(shown)["partitiontable"]["partitions"]
+    return [{key: value for key, value in entry.items() if key != "node"} for entry in entries]
 
 
-def make_card(
-    path: Path,
-    *,
-    size: int = 48 * MIB,
-    ranges: tuple[tuple[int, int], ...] = (
-        (MIB, 4 * MIB),
-        (12 * MIB, 9 * MIB),
-        (40 * MIB, 4 * MIB),
-    ),
-    sector: int = 512,
-    seed: int = 1,
-) -> Card:
-    """An image with a partition from 1 MiB to its end; ``ranges`` hold random bytes."""
-    table = tables.PartitionTable(
-        tables.TableKind.MBR,
-        "0x1234abcd",
-        (tables.Entry(1, MIB // sector, (size - MIB) // sector, "0x83"),),
-        sector_bytes=sector,
+def read_at(card: Path, first_byte: int, length: int) -> bytes:
+    with card.open("rb") as file:
+        file.seek(first_byte)
+        return file.read(length)
+
+
+def cut_out(card: Path, first_sector: int, sectors: int, target: Path) -> Path:
+    """A partition as a sparse file of its own."""
+    subprocess.run(
+        ["dd", f"if={card}", f"of={target}", "bs=1M", f"skip={first_sector * 512}",
+         f"count={sectors * 512}", "iflag=skip_bytes,count_bytes", "conv=sparse", "status=none"],
+        check=True,
+    )  # fmt: skip
+    with target.open("r+b") as file:
+        file.truncate(sectors * 512)
+    return target
+
+
+def is_clean(filesystem: Path) -> bool:
+    """Whether e2fsck -fn finds nothing."""
+    ended = subprocess.run(["e2fsck", "-fn", filesystem], check=False, capture_output=True)
+    return ended.returncode == 0
+
+
+def facts(filesystem: Path) -> dict[str, str]:
+    """dumpe2fs's header: "Block count", "Filesystem volume name", ..."""
+    shown = subprocess.run(
+        ["dumpe2fs", "-h", filesystem], check=True, capture_output=True, text=True
+    ).stdout
+    pairs = (line.partition(":") for line in shown.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def listing(filesystem: Path, scratch: Path) -> dict[str, tuple[object, ...]]:
+    """Path → mode with type, owner, group, and content (a file's hash, a link's text, a
+    device's numbers) of everything, as debugfs reads it."""
+    scratch.mkdir()
+    subprocess.run(
+        ["debugfs", "-R", f"rdump / {scratch}", filesystem], check=True, capture_output=True
     )
-    random_bytes = random.Random(seed)
-    mapped = [Range(0, 4096)]
-    with path.open("wb") as file:
-        file.truncate(size)
-        for _, offset, data in tables.render(table, size):
-            os.pwrite(file.fileno(), data, offset)
-        for start, length in ranges:
-            for offset in range(start, start + length, MIB):
-                step = min(MIB, start + length - offset)
-                os.pwrite(file.fileno(), random_bytes.randbytes(step), offset)
-            mapped.append(Range(start, length))
-    path.with_name(path.name + ".bmap").write_bytes(bmap.make(path, mapped))
-    return Card(path, size, tuple(mapped))
-
-
-def flash(card: Card | Path, *targets: Path, options: Options | None = None) -> tuple[Outcome, ...]:
-    """Flashes as the command does, without its questions."""
-    path = card if isinstance(card, Path) else card.path
-    image = stream.open_image(str(path))
-    found = [devices.find(str(target)) for target in targets]
-    beside = bmap.beside(path)
-    content: Content = precheck.check_image(
-        image,
-        bmap.read(beside) if beside else None,
-        min(device.size_bytes for device in found),
-        NullProgress(),
-    )
-    identities = [device.identity for device in found]
-    return write_image(image, content, identities, options or Options(), NullProgress())
-
-
-def differs(card: Card, target: Path) -> list[Range]:
-    """The mapped ranges that ``target`` (a backing file or device) does not hold."""
-    found = []
-    with card.path.open("rb") as image, target.open("rb") as device:
-        for item in card.mapped:
-            for offset in range(item.first_byte, item.end, MIB):
-                step = min(MIB, item.end - offset)
-                image.seek(offset)
-                device.seek(offset)
-                if image.read(step) != device.read(step):
-                    found.append(Range(offset, step))
+    found: dict[str, tuple[object, ...]] = {}
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        # /inode/mode/uid/gid/name/size/
+        for line in _debugfs(filesystem, f'ls -p "/{folder}"').splitlines():
+            fields = line.split("/")
+            if len(fields) < 7 or fields[5] in (".", "..", "lost+found"):
+                continue
+            path = f"{folder}/{fields[5]}".lstrip("/")
+            mode = int(fields[2], 8)
+            if stat.S_ISDIR(mode):
+                waiting.append(path)
+            content = _content(filesystem, path, mode, scratch / path)
+            found[path] = (oct(mode), int(fields[3]), int(fields[4]), content)
     return found
 
 
-def has_table(target: Path) -> bool:
-    """Whether anything would find partitions in ``target``."""
-    with target.open("rb") as file:
-        head = file.read(8192)
-    return head[510:512] == b"\x55\xaa" or b"EFI PART" in head
+def _content(filesystem: Path, path: str, mode: int, dumped: Path) -> str:
+    if stat.S_ISREG(mode):
+        return hashlib.sha256(dumped.read_bytes()).hexdigest()
+    if stat.S_ISLNK(mode):
+        return str(dumped.readlink())
+    if stat.S_ISDIR(mode):
+        return ""
+    shown = _debugfs(filesystem, f'stat "/{path}"')
+    return next(line for line in shown.splitlines() if "Device major" in line)
+
+
+def _debugfs(filesystem: Path, command: str) -> str:
+    return subprocess.run(
+        ["debugfs", "-R", command, filesystem], check=True, capture_output=True, text=True
+    ).stdout
