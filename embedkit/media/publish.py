@@ -19,9 +19,9 @@ from embedkit.media import bmap
 from embedkit.media.compose import Composed, inputs, materialise, source_epoch
 from embedkit.media.layout import CardPlan, FileSource, FilesystemSource
 from embedkit.media.ranges import total
-from embedkit.progress import Progress, Task
+from embedkit.media.sparse import chunks
+from embedkit.progress import Progress
 
-_CHUNK = 4 << 20
 SUFFIXES = (".zst", ".xz", ".gz")
 
 
@@ -90,19 +90,16 @@ def _check_target(target: Path, plan: CardPlan) -> None:
 def _compress(composed: Composed, path: Path, suffix: str, progress: Progress) -> None:
     task = progress.start(f"compressing ({suffix[1:]})", total=composed.size_bytes, unit="bytes")
     try:
-        with composed.path.open("rb") as source, path.open("wb") as out:
+        with path.open("wb") as out:
             with contextlib.ExitStack() as stack:
-                _pump(source, _encoder(suffix, out, stack), task)
+                encoder = _encoder(suffix, out, stack)
+                for piece in chunks(composed.path):
+                    encoder.write(piece)
+                    task.advance(len(piece))
             out.flush()
             os.fsync(out.fileno())
     finally:
         task.finish()
-
-
-def _pump(source: IO[bytes], encoder: IO[bytes], task: Task) -> None:
-    while chunk := source.read(_CHUNK):
-        encoder.write(chunk)
-        task.advance(len(chunk))
 
 
 def _encoder(suffix: str, out: IO[bytes], stack: contextlib.ExitStack) -> IO[bytes]:
@@ -113,10 +110,10 @@ def _encoder(suffix: str, out: IO[bytes], stack: contextlib.ExitStack) -> IO[byt
         compressor = zstandard.ZstdCompressor(level=9, threads=2, write_checksum=True)
         return cast(IO[bytes], stack.enter_context(compressor.stream_writer(out, closefd=False)))
     if suffix == ".gz":
-        import gzip
+        from isal import igzip
 
         # No name and no time in the header: gzip's -n.
-        plain = gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6)
+        plain = igzip.IGzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=3)
         return cast(IO[bytes], stack.enter_context(plain))
     return cast(IO[bytes], stack.enter_context(_Xz(out)))
 
@@ -137,7 +134,7 @@ class _Xz:
             stdout=out.fileno(),
         )
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: memoryview) -> int:
         assert self._program.stdin is not None
         return self._program.stdin.write(data)
 
@@ -158,8 +155,10 @@ class _Xz:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for piece in chunks(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _manifest(

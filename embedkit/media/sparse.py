@@ -34,6 +34,23 @@ def data_ranges(descriptor: int, size: int) -> Iterator[Range]:
         at = end
 
 
+def chunks(path: Path) -> Iterator[memoryview]:
+    """The whole content of a file in pieces; its holes are not read but made up of zeros."""
+    zeros = memoryview(_ZEROS)
+    with path.open("rb", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        at = 0
+        for part in (*data_ranges(file.fileno(), size), Range(size, 0)):
+            while at < part.first_byte:
+                piece = zeros[: min(_CHUNK, part.first_byte - at)]
+                at += len(piece)
+                yield piece
+            file.seek(at)
+            while at < part.end and (read := file.read(min(_CHUNK, part.end - at))):
+                at += len(read)
+                yield memoryview(read)
+
+
 def copy_sparse(source: Path, out: IO[bytes], at: int, *, skip: int = 0, length: int = -1) -> None:
     """Copies ``source`` from its byte ``skip`` on to the byte ``at`` of ``out``.
 
