@@ -110,10 +110,10 @@ def _encoder(suffix: str, out: IO[bytes], stack: contextlib.ExitStack) -> IO[byt
         compressor = zstandard.ZstdCompressor(level=9, threads=2, write_checksum=True)
         return cast(IO[bytes], stack.enter_context(compressor.stream_writer(out, closefd=False)))
     if suffix == ".gz":
-        from isal import igzip
+        import gzip
 
         # No name and no time in the header: gzip's -n.
-        plain = igzip.IGzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=3)
+        plain = gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6)
         return cast(IO[bytes], stack.enter_context(plain))
     return cast(IO[bytes], stack.enter_context(_Xz(out)))
 

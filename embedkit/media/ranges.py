@@ -62,7 +62,7 @@ def align(ranges: Iterable[Range], block: int, size: int | None = None) -> tuple
     With ``size``, nothing reaches past it (the last block of an image may be a partial one).
     """
     widened = []
-    for item in ranges:
+    for item in merge(ranges):
         start = item.first_byte // block * block
         end = -(-item.end // block) * block
         widened.append(Range(start, (end if size is None else min(end, size)) - start))
