@@ -101,15 +101,15 @@ def _verdict(audit: Audit) -> str:
         and result.weight is not Weight.EXTRA
         and (result.weight is Weight.CORE or not fatal)
     ]
+    if not blocked:
+        blocked = [f"CONFIG_{check.symbol.name}" for check in audit.lacking(Level.NECESSARY)]
     match audit.verdict:
         case Verdict.RUNS:
             return f"{title} will run"
         case Verdict.LIMITS:
-            return f"{title} will run with limits" + (
-                f": no {', '.join(blocked)}" if blocked else ""
-            )
+            return f"{title} will run with limits; lacking: {_listed(blocked)}"
         case Verdict.FAILS:
-            return f"{title} will not run; lacking: {', '.join(blocked)}"
+            return f"{title} will not run; lacking: {_listed(blocked)}"
         case Verdict.UNDECIDED:
             return f"undecided: this config does not tell whether {title} will run"
 
