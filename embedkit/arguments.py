@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
 from embedkit.errors import InputError
 
 
+class _Formatter(argparse.HelpFormatter):
+    """argparse makes a formatter for every argument, and asks shutil, which imports all the
+    compression modules, for the terminal's width each time.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+def _width() -> int:
+    try:
+        return min(os.get_terminal_size().columns, 110) - 2
+    except OSError:
+        return 98
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints look like all other errors of embedkit."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, formatter_class=_Formatter)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message, hint=f"{self.prog} --help")

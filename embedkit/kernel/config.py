@@ -10,18 +10,19 @@ A *minimal* one (a defconfig or a fragment) does not: what it does not name is u
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 _ASSIGNMENT = re.compile(r"CONFIG_(\w+)=(.*)", re.ASCII)
 _UNSET = re.compile(r"# CONFIG_(\w+) is not set\s*", re.ASCII)
 # One pass over the whole text is ten times faster than one match for each line.
 _LINES = re.compile(
-    r"^(?:CONFIG_(?P<set>\w+)=(?P<value>[^\n]*)|# CONFIG_(?P<unset>\w+) is not set[ \t\r]*)$",
+    r"^(?:CONFIG_(\w+)=([^\n]*)|# CONFIG_(\w+) is not set[ \t\r]*)$",
     re.ASCII | re.MULTILINE,
 )
 _HEADER = re.compile(r"^#\s*(?:Linux/(\S+)|Linux kernel version:)\s+(\d+\.\d+\S*)", re.MULTILINE)
+_VERSION = re.compile(r"v?(\d+)\.(\d+)")
 _GENERATED = re.compile(r"^# Automatically generated (?:file|make config)", re.MULTILINE)
 # Symbols without a prompt: the kernel writes dozens of them into a full config, and no defconfig
 # or fragment ever holds them, because nobody can set them.
@@ -39,19 +40,16 @@ class Value(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, order=True)
-class KernelVersion:
+class KernelVersion(NamedTuple):
     """``major.minor`` as requirement gates compare it, with the full release for people."""
 
     major: int
     minor: int
 
-    _PATTERN = re.compile(r"v?(\d+)\.(\d+)")
-
     @classmethod
     def parse(cls, text: str) -> KernelVersion | None:
         """The version at the start of ``text`` (``"4.14.222-foo"``), or None."""
-        match = cls._PATTERN.match(text.strip())
+        match = _VERSION.match(text.strip())
         if match is None or len(match.group(1)) > 4 or len(match.group(2)) > 6:
             return None
         return cls(int(match.group(1)), int(match.group(2)))
@@ -60,8 +58,7 @@ class KernelVersion:
         return f"{self.major}.{self.minor}"
 
 
-@dataclass(frozen=True)
-class Duplicate:
+class Duplicate(NamedTuple):
     """A symbol given more than once: the last line wins, as in the kernel's own reader."""
 
     symbol: str
@@ -71,15 +68,15 @@ class Duplicate:
     earlier_value: str
 
 
-@dataclass(frozen=True)
 class KernelConfig:
     """One configuration. ``text`` is kept exactly; everything else is read from it.
 
-    ``origin`` says where it came from, for messages.
+    ``origin`` says where it came from, for messages. Not to be changed once made.
     """
 
-    text: str
-    origin: str = "<text>"
+    def __init__(self, text: str, origin: str = "<text>") -> None:
+        self.text = text
+        self.origin = origin
 
     @classmethod
     def from_bytes(cls, content: bytes, origin: str = "<text>") -> KernelConfig:
@@ -93,15 +90,10 @@ class KernelConfig:
     @cached_property
     def _scanned(self) -> tuple[dict[str, str], int]:
         """The values, and how many lines gave them."""
-        found: dict[str, str] = {}
-        lines = 0
-        for lines, match in enumerate(_LINES.finditer(self.text), 1):  # noqa: B007
-            name, value, unset = match.groups()
-            if name is not None:
-                found[name] = value.rstrip()
-            else:
-                found[unset] = "n"
-        return found, lines
+        lines = _LINES.findall(self.text)
+        return {
+            name or unset: value.rstrip() if name else "n" for name, value, unset in lines
+        }, len(lines)
 
     @property
     def values(self) -> dict[str, str]:

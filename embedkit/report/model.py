@@ -7,9 +7,9 @@ is); verdict, sections and notes are the person's half.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class Status(StrEnum):
@@ -23,8 +23,7 @@ class Status(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was looked at.
 
     ``id`` is stable (a symbol, a check's name); ``label`` and ``state`` make the line that a
@@ -41,11 +40,10 @@ class Finding:
     hint: str = ""
     where: str = ""
     level: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of a plan, or of what was done: what it touches and how it is undone."""
 
     title: str
@@ -55,16 +53,14 @@ class Step:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows under column headings, all text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A titled part of a report; only what it has is shown, in the order of the fields.
 
     ``text`` is prose or preformatted lines, ``svg`` a drawing for HTML (``text`` then stands
@@ -80,8 +76,7 @@ class Section:
     sections: tuple[Section, ...] = ()
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The result of one command.
 
     ``verdict`` is one sentence, ``status`` its colour; ``exit_code`` was decided by the
@@ -97,8 +92,8 @@ class Report:
     facts: tuple[tuple[str, str], ...] = ()
     sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
-    renderings: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    data: Mapping[str, Any] = MappingProxyType({})
+    renderings: Mapping[str, Callable[[], str]] = MappingProxyType({})
 
 
 def walk_findings(report: Report) -> list[tuple[str, Finding]]:
