@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 PIECE = 256 << 10
+_FIRST_PIECE = 8 << 10
 
 
 class DamagedError(Exception):
@@ -35,10 +36,12 @@ class Blob:
         raise NotImplementedError
 
     def pieces(self, at: int = 0) -> Iterator[bytes]:
-        """Everything from offset ``at`` on."""
-        while piece := self.read(at, PIECE):
+        """Everything from offset ``at`` on; small pieces first, for who soon has seen enough."""
+        size = _FIRST_PIECE
+        while piece := self.read(at, size):
             yield piece
             at += len(piece)
+            size = min(2 * size, PIECE)
 
 
 class FileBlob(Blob):
