@@ -91,7 +91,6 @@ FORMS = (
     Form("zImage", lambda head: head[0x24:0x28] in _ARM_ZIMAGE, True, _no_parts),
     Form("arm64 Image", lambda head: head[0x38:0x3C] == b"ARM\x64", False, _no_parts),
     Form("RISC-V Image", lambda head: head[0x38:0x3C] == b"RSC\x05", False, _no_parts),
-    Form("LoongArch Image", lambda head: head[0x38:0x3C] == b"\x81\x72\x12\0", False, _no_parts),
     Form("Android boot image", lambda head: head[:8] == b"ANDROID!", True, _no_parts),
     Form("ELF file", lambda head: head[:4] == b"\x7fELF", False, _no_parts),
 )

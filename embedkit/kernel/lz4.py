@@ -27,6 +27,9 @@ def bound(size: int) -> int:
 def decode_block(block: bytes, limit: int, history: bytes = b"") -> bytes:
     """Expands one block to at most ``limit`` bytes; ``history`` is what came before it.
 
+    A kernel has millions of sequences: the two loops for long lengths are not one function,
+    because the call would cost more than all the rest.
+
     Raises DamagedError for anything that is not a whole, valid block.
     """
     out = bytearray(history)

@@ -12,7 +12,7 @@ MAX_CONFIG = 16 << 20
 CONFIG_LINE = re.compile(rb"^(?:CONFIG_\w+=|# CONFIG_\w+ is not set)", re.MULTILINE)
 
 # Control characters that text rarely has (tab, line ends, form feed and escape aside).
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_CONTROL = rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]"
 
 CONFIG_HINT = "give a .config, a kernel image built with CONFIG_IKCONFIG, or a build folder"
 
@@ -34,7 +34,7 @@ def is_text(head: bytes) -> bool:
         return True
     if not head or b"\0" in head:
         return False
-    return _CONTROL.search(head) is None or CONFIG_LINE.search(head) is not None
+    return re.search(_CONTROL, head) is None or CONFIG_LINE.search(head) is not None
 
 
 def check_text(content: bytes) -> None:

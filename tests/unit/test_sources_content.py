@@ -64,6 +64,7 @@ def test_zimage_of_every_compression(name: str) -> None:
         (KERNEL, "IKCONFIG"),
         (images.elf(KERNEL), "ELF file → IKCONFIG"),
         (images.arm64_image(KERNEL), "arm64 Image → IKCONFIG"),
+        (bytes(0x38) + b"RSC\x05" + bytes(4) + KERNEL, "RISC-V Image → IKCONFIG"),
         (gzip.compress(images.arm64_image(KERNEL)), "gzip → arm64 Image → IKCONFIG"),
         (images.zboot(PACKERS["zstd"](KERNEL)), "EFI zboot image → zstd at 0x1000 → IKCONFIG"),
         (images.uimage(KERNEL), "uImage → IKCONFIG"),
