@@ -30,20 +30,23 @@ class Parser(argparse.ArgumentParser):
     """argparse whose complaints look like all other errors of embedkit."""
 
     def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, formatter_class=_Formatter)
+        # Abbreviated options would change their meaning whenever an option is added.
+        super().__init__(
+            prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False
+        )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message, hint=f"{self.prog} --help")
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command has."""
+def add_common_arguments(parser: argparse.ArgumentParser, own: tuple[str, ...] = ()) -> None:
+    """The options that every command has; ``own`` are the command's further formats."""
     group = parser.add_argument_group("common options")
     group.add_argument(
         "--format",
         default="text",
         metavar="FORMAT",
-        help="text (the default), json, html, markdown, junit or sarif",
+        help=", ".join(("text (the default), json, html, markdown, junit, sarif", *own)),
     )
     group.add_argument(
         "--json", dest="format", action="store_const", const="json", help="same as --format json"

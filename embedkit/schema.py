@@ -171,6 +171,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise InputError("not a text file in UTF-8", where=f"{path}: byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", where=str(path)) from error
+    except RecursionError as error:
+        raise InputError("not usable TOML: nested too deeply", where=str(path)) from error
 
 
 # Parsing the profiles takes as long as all the rest of an audit, so what was parsed is kept in

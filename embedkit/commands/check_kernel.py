@@ -17,6 +17,7 @@ from embedkit.ui import Ui
 if TYPE_CHECKING:
     from embedkit.kernel.runtime import RuntimeCheck
 
+FORMATS = ("checkconfig",)
 _WORSE = "worse"
 
 
