@@ -108,8 +108,8 @@ def _header(report: Report) -> str:
         f'<header class="verdict {report.status.value}">\n'
         f"<h1>{_line(report.title)}</h1>\n"
         f'<p class="says"><span class="icon" aria-hidden="true">{_ICONS[report.status]}</span>'
-        f'<strong class="word">{escape(report.status.word)}</strong> '
-        f"<span>{_text(report.verdict)}</span></p>\n{counted_line}\n</header>"
+        f'<strong class="word">{escape(report.status.word)}</strong>'
+        f" {_text(report.verdict)}</p>\n{counted_line}\n</header>"
     )
 
 
@@ -170,7 +170,8 @@ def _contents(report: Report) -> str:
     rows = []
     for index, section in enumerate(report.sections, 1):
         worst = _worst(section)
-        mark = f'<span class="dot {worst.value}" aria-hidden="true"></span>' if worst else ""
+        tone = worst.value if worst else "none"
+        mark = f'<span class="dot {tone}" aria-hidden="true"></span>'
         count = _section_counts(section)
         said = f' <span class="quiet">{escape(count)}</span>' if count else ""
         rows.append(f'<li>{mark}<a href="#s{index}">{_line(section.title)}</a>{said}</li>')
@@ -233,9 +234,10 @@ def _prose(text: str) -> str:
 
 
 def _finding(finding: Finding, anchor: str) -> str:
-    head = [_badge(finding.status), f'<code class="label">{_line(finding.label)}</code>']
+    what = f'<code class="label">{_line(finding.label)}</code>'
     if finding.state:
-        head.append(f'<span class="state">{_line(finding.state)}</span>')
+        what += f' <span class="state">{_line(finding.state)}</span>'
+    head = [_badge(finding.status), f'<span class="what">{what}</span>']
     if finding.level:
         head.append(f'<span class="level">{_line(finding.level)}</span>')
     inner = []

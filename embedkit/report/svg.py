@@ -17,7 +17,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _SHAPES = """
     svg g rect line path circle ellipse polygon polyline text tspan title desc defs
     linearGradient stop pattern clipPath marker
-""".split()
+""".split()  # noqa: SIM905 (a column of words is easier to keep than of quoted ones)
 # Presentation attributes of SVG 2, section 6.6, that drawings of ours use, and geometry.
 _ATTRIBUTES = """
     viewBox x y x1 y1 x2 y2 dx dy cx cy r rx ry width height d points transform id class
@@ -26,7 +26,7 @@ _ATTRIBUTES = """
     text-anchor dominant-baseline letter-spacing textLength lengthAdjust clip-path
     offset stop-color stop-opacity gradientUnits gradientTransform patternUnits
     markerWidth markerHeight refX refY orient marker-start marker-end preserveAspectRatio
-""".split()
+""".split()  # noqa: SIM905 (a column of words is easier to keep than of quoted ones)
 _LOCAL_URL = re.compile(r"url\(#[\w-]+\)")
 _DEEPEST = 40
 
