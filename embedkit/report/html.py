@@ -200,7 +200,7 @@ def _section(section: Section, anchor: str, level: int) -> str:
     ]
     drawing = svg.cleaned(section.svg, one_line(section.title)) if section.svg else ""
     if drawing:
-        parts.append(f'<figure class="drawing">{drawing}</figure>')
+        parts.append(f'<figure class="drawing" tabindex="0">{drawing}</figure>')
     if section.text:
         shown = _prose(section.text)
         if drawing:

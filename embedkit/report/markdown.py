@@ -28,7 +28,7 @@ _ICONS = {
 # What GitHub makes a mention, a reference or a link of even where it is escaped: such text is
 # broken up by an empty comment. Then what begins a block, and what begins markup in a line.
 _LIVE = r"@(?=\w)|\#(?=\d)|GH-(?=\d)|:(?=//)|www(?=\.)"
-_BLOCK = r"^[>\#+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
+_BLOCK = r"^[>\#+=-]|(?<=^\d)[.)](?=\s|$)|(?<=^\d\d)[.)](?=\s|$)"
 _MARKUP = r"[\\`*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[\#\w])"
 _SPECIAL = re.compile(f"(?P<live>{_LIVE})|{_BLOCK}|{_MARKUP}", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"[\w./:=+-]+")

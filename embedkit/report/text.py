@@ -112,7 +112,8 @@ def _finding(finding: Finding, pad: str, page: _Page) -> list[str]:
     head = f"{pad}{page.paint(f'{_MARKS[finding.status]:>4}', code)}  {one_line(finding.label)}"
     if finding.state:
         head += f": {page.paint(one_line(finding.state), code)}"
-    if finding.where:
+    well = finding.status in (Status.OK, Status.SKIP)
+    if finding.where and (page.verbose or not well):
         head += f" ({one_line(finding.where)})"
     lines = [head]
     if page.verbose or finding.status.is_problem:
