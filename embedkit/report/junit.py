@@ -9,21 +9,26 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from embedkit.report.clean import one_line, safe
-from embedkit.report.model import Finding, Report, Section, Status, walk_findings
+from embedkit.report.model import Finding, Report, Status, walk_findings
 
 
 def render(report: Report) -> str:
     """``report`` as a JUnit document."""
     root = Element("testsuites", name=f"embedkit {one_line(report.command)}")
-    for index, section in enumerate(report.sections):
+    for section in report.sections:
         found = walk_findings(Report("", "", "", Status.INFO, sections=(section,)))
         if found:
-            _suite(root, section, found, report if index == 0 else None)
+            _suite(root, section.title, found)
     failed = any(finding.status is Status.FAIL for _, finding in walk_findings(report))
     if not failed and report.exit_code != 0:
         # A job that reads only this file must not take the answer for a yes.
         verdict = Finding("verdict", Status.FAIL, "verdict", report.verdict)
-        _suite(root, Section("verdict"), [(one_line(report.title), verdict)], None)
+        _suite(root, "verdict", [(one_line(report.title), verdict)])
+    if report.facts and len(root):
+        properties = Element("properties")
+        for name, value in report.facts:
+            SubElement(properties, "property", name=one_line(name), value=one_line(value))
+        root[0].insert(0, properties)
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     indent(root)
@@ -31,14 +36,8 @@ def render(report: Report) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{document}\n'
 
 
-def _suite(
-    root: Element, section: Section, found: list[tuple[str, Finding]], facts_of: Report | None
-) -> None:
-    suite = SubElement(root, "testsuite", name=one_line(section.title))
-    if facts_of is not None and facts_of.facts:
-        properties = SubElement(suite, "properties")
-        for name, value in facts_of.facts:
-            SubElement(properties, "property", name=one_line(name), value=one_line(value))
+def _suite(root: Element, title: str, found: list[tuple[str, Finding]]) -> None:
+    suite = SubElement(root, "testsuite", name=one_line(title))
     for path, finding in found:
         _case(suite, path, finding)
     suite.set("tests", str(len(found)))

@@ -1,5 +1,7 @@
 """A report as large and as nested as a real kernel audit's, for tests of the renderers."""
 
+# ruff: noqa: E501 (one requirement a line)
+
 from __future__ import annotations
 
 from embedkit.report.model import Finding, Report, Section, Status, Step, Table
@@ -150,7 +152,9 @@ def _findings(text: str, level: str) -> tuple[Finding, ...]:
                 state,
                 f"{why}\nWithout it you see: {symptom}" if symptom else why,
                 hint if status.is_problem else "",
-                f"output/build/linux-6.1.55/.config:{100 + 37 * len(found)}" if letter in "ym" else "",
+                f"output/build/linux-6.1.55/.config:{100 + 37 * len(found)}"
+                if letter in "ym"
+                else "",
                 level,
                 {"value": letter},
             )
