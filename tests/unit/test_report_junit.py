@@ -24,7 +24,8 @@ def test_any_report_is_xml_with_one_case_a_finding(report: Report) -> None:
     counts = count_findings(report)
     failed = counts.get(Status.FAIL, 0)
     extra = 1 if report.exit_code != 0 and not failed else 0
-    assert len(root.findall(".//testcase")) == len(walk_findings(report)) + extra
+    cases = len(walk_findings(report))
+    assert len(root.findall(".//testcase")) == max(cases + extra, 1)
     assert len(root.findall(".//failure")) == failed + extra
     skipped = counts.get(Status.SKIP, 0) + counts.get(Status.UNKNOWN, 0)
     assert len(root.findall(".//skipped")) == skipped
@@ -83,3 +84,9 @@ def test_a_no_without_a_failed_finding_still_fails() -> None:
     assert failure is not None
     assert failure.get("message") == "a verdict"
     assert _read(Report("flash", "t", "it differs", Status.FAIL, 1)).get("failures") == "1"
+
+
+def test_a_yes_without_findings_is_one_passed_case() -> None:
+    root = _read(Report("flash", "t", "all is well", Status.OK))
+    assert root.attrib["tests"] == "1"
+    assert root.attrib["failures"] == "0"
