@@ -61,10 +61,17 @@ def _environment(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _pip(*words: str | Path) -> None:
-    argv = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
-    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+def _python(*words: str | Path) -> None:
+    """This environment's Python with these words; the network is never asked."""
+    argv = [sys.executable, *words]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=_CHECKOUT)
     assert ended.returncode == 0, ended.stderr
+
+
+def _install(python: Path, wheel: Path) -> None:
+    # Dependencies are not what is asked about here, and fetching them would take minutes.
+    options = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
+    _python("-m", "pip", "--python", python, "install", *options, wheel)
 
 
 def test_a_checkout_on_the_path(tmp_path: Path) -> None:
@@ -77,8 +84,7 @@ def test_a_checkout_on_the_path(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    # Dependencies are not what is asked about here, and fetching them would take minutes.
-    _pip("wheel", "--no-deps", "--wheel-dir", folder, _CHECKOUT)
+    _python("-m", "build", "--wheel", "--no-isolation", "--outdir", folder)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -100,7 +106,7 @@ def test_the_wheel_holds_what_is_needed_and_no_more(wheel: Path) -> None:
 
 def test_a_wheel_install(wheel: Path, tmp_path: Path) -> None:
     python = _environment(tmp_path / "env")
-    _pip("--python", python, "install", "--no-deps", wheel)
+    _install(python, wheel)
     found = _ask(python, tmp_path)
     _same(found)
     assert str(found["package"]).startswith(str(tmp_path))
@@ -113,7 +119,11 @@ def test_a_wheel_install(wheel: Path, tmp_path: Path) -> None:
 
 def test_an_editable_install(tmp_path: Path) -> None:
     python = _environment(tmp_path / "env")
-    _pip("--python", python, "install", "--no-deps", "--editable", _CHECKOUT)
+    # What `pip install --editable` does: PEP 660's hook makes a wheel that points here.
+    hook = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
+    _python("-c", hook, tmp_path)
+    (pointer,) = tmp_path.glob("*.whl")
+    _install(python, pointer)
     found = _ask(python, tmp_path)
     _same(found)
     assert found["where"] == str(_CHECKOUT / "boards")
