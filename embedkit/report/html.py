@@ -155,9 +155,7 @@ def _urgent(report: Report) -> str:
     for anchor, finding in failed:
         state = f": {_line(finding.state)}" if finding.state else ""
         hint = f'<span class="next">{_text(finding.hint)}</span>' if finding.hint else ""
-        rows.append(
-            f'<li><a href="#{anchor}"><code>{_line(finding.label)}</code></a>{state}{hint}</li>'
-        )
+        rows.append(f'<li><a href="#{anchor}">{_label(finding)}</a>{state}{hint}</li>')
     return (
         '<section class="urgent" aria-labelledby="urgent"><h2 id="urgent">To fix first</h2>'
         f"<ul>{''.join(rows)}</ul></section>"
@@ -233,8 +231,16 @@ def _prose(text: str) -> str:
     return f'<p class="prose">{_text(text)}</p>'
 
 
+def _label(finding: Finding, name: str = "") -> str:
+    """A symbol or a path as code, words as words."""
+    label = one_line(finding.label)
+    tag = "span" if " " in label else "code"
+    named = f' class="{name}"' if name else ""
+    return f"<{tag}{named}>{escape(label)}</{tag}>"
+
+
 def _finding(finding: Finding, anchor: str) -> str:
-    what = f'<code class="label">{_line(finding.label)}</code>'
+    what = _label(finding, "label")
     if finding.state:
         what += f' <span class="state">{_line(finding.state)}</span>'
     head = [_badge(finding.status), f'<span class="what">{what}</span>']

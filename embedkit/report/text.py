@@ -85,7 +85,7 @@ def render(
         lines += page.prose(note, "", "note: ")
     lines.append("")
     if counts := summary(report):
-        lines.append(counts)
+        lines += page.prose(counts, "")
     code = _CODES[report.status]
     lines += [page.paint(line, code) for line in page.prose(report.verdict, "")]
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 LONGEST = 400
 # Bottom to top. A room may import from lower floors and from itself.
-_GROUND = ("errors", "progress", "process", "data", "units", "schema", "files")
+_GROUND = ("errors", "progress", "process", "data", "units", "schema", "files", "arguments")
 _FLOORS = (
     _GROUND,
     ("target", "board"),
@@ -32,6 +32,7 @@ _GROUND_USES = {
     "process": ("errors",),
     "data": ("errors",),
     "schema": ("errors",),
+    "arguments": ("errors",),
 }
 # The exceptions, each with its reason.
 _ALSO = {
