@@ -142,12 +142,17 @@ def test_a_screen_reader_finds_its_way(browser: Browser, pages: dict[str, Path])
         assert all(named[role]), role
 
 
-def test_print_unfolds_everything(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+def test_print_unfolds_every_problem(
+    browser: Browser, pages: dict[str, Path], tmp_path: Path
+) -> None:
     browser.open(pages["sample"], 800)
-    folded = "document.querySelector('.finding.ok details > p').checkVisibility()"
-    assert browser.evaluate(folded) is False
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
+    folded = "document.querySelector('.finding.{} details > p').checkVisibility()"
+    assert browser.evaluate(folded.format("fail")) is False
     browser.call("Emulation.setEmulatedMedia", media="print")
-    assert browser.evaluate(folded) is True
+    assert browser.evaluate(folded.format("fail")) is True
+    assert browser.evaluate(folded.format("warn")) is True
+    assert browser.evaluate(folded.format("ok")) is False
     assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
     browser.pdf(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
