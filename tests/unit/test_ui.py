@@ -229,3 +229,25 @@ def test_colour_and_width_of_a_terminal() -> None:
     code += "print(w(sys.stdout), c(sys.stdout))"
     assert _on_terminal(code, COLUMNS="57")[1].strip() == "57 True"
     assert _on_terminal(code, TERM="dumb")[1].strip().endswith("False")
+
+
+def test_a_result_is_wrapped_and_coloured_on_a_terminal_alone() -> None:
+    code = """
+import sys, types
+from embedkit import cli
+from embedkit.report.model import Report, Status
+module = types.ModuleType("embedkit.commands.try_it")
+module.add_arguments = lambda parser: None
+module.run = lambda args, ui: Report("try", "t", "word " * 40, Status.FAIL, 1)
+sys.modules[module.__name__] = module
+cli.COMMANDS = (cli.Command("try", "try_it", ""),)
+sys.exit(cli.main(["try"]))
+"""
+    ended, shown = _on_terminal(code, COLUMNS="52")
+    assert ended == 1
+    assert "\x1b[1;31m" in shown
+    lengths = [len(line) for line in _ANY_ESCAPE.sub("", shown).splitlines()]
+    assert max(lengths) in range(45, 53)
+    piped = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert b"\x1b" not in piped.stdout
+    assert len(piped.stdout.splitlines()[-1]) == 199
