@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -26,8 +25,14 @@ def terminal_width(stream: IO[str]) -> int | None:
     """The columns of the terminal that ``stream`` is; None where it is none."""
     if not _is_terminal(stream):
         return None
-    # shutil asks the terminal behind the process's own standard output; COLUMNS comes first.
-    return shutil.get_terminal_size().columns
+    # As shutil.get_terminal_size does it; shutil itself imports all the compression modules.
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 def _is_terminal(stream: IO[str] | None) -> bool:

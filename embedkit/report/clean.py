@@ -8,7 +8,6 @@ reading direction of what follows.
 from __future__ import annotations
 
 import re
-import unicodedata
 
 # surrogateescape (PEP 383) keeps the byte 0xNN as U+DCNN; other surrogates come only from bugs.
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")
@@ -43,7 +42,9 @@ def _shown(match: re.Match[str]) -> str:
     character = match[0]
     if character.isprintable():
         return character
-    if unicodedata.category(character) == "Zs":
+    from unicodedata import category
+
+    if category(character) == "Zs":
         return " "
     code = ord(character)
     if code < 0x100:
@@ -65,12 +66,10 @@ def columns(text: str) -> int:
     """How many terminal columns ``text`` takes: wide characters two, combining ones none."""
     if text.isascii():
         return len(text)
+    from unicodedata import combining, east_asian_width
+
     return sum(
-        0
-        if unicodedata.combining(character)
-        else 2
-        if unicodedata.east_asian_width(character) in "WF"
-        else 1
+        0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
         for character in text
     )
 

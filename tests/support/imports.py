@@ -31,7 +31,7 @@ _GROUND_USES = {
     "files": ("errors",),
     "process": ("errors",),
     "data": ("errors",),
-    "schema": ("errors",),
+    "schema": ("errors", "data"),
     "arguments": ("errors",),
 }
 # The exceptions, each with its reason.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hypothesis import strategies as st
 
 from embedkit.report.model import Finding, Report, Section, Status, Step, Table
@@ -24,6 +27,13 @@ PAYLOADS = (
     "漢字 ééé e\u0301 👩‍💻",
     "   ",
 )
+
+
+def _made(kind: Callable[..., Any], *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """st.builds makes up what a named tuple has defaults for, and cannot make these."""
+    return st.tuples(*parts).map(lambda values: kind(*values))
+
+
 texts = st.one_of(
     st.text(max_size=30),
     st.text(
@@ -39,12 +49,10 @@ _values = st.recursive(
 )
 _data = st.dictionaries(texts, _values, max_size=3)
 _wheres = texts | st.builds("{}:{}".format, texts, st.integers(-1, 10**12))
-findings = st.builds(Finding, texts, statuses, texts, texts, texts, texts, _wheres, texts, _data)
-_steps = st.builds(
-    Step, texts, texts, texts, statuses, st.none() | st.floats(0, 1e6, allow_nan=False)
-)
+findings = _made(Finding, texts, statuses, texts, texts, texts, texts, _wheres, texts, _data)
+_steps = _made(Step, texts, texts, texts, statuses, st.none() | st.floats(0, 1e6, allow_nan=False))
 _rows = st.lists(texts, max_size=3).map(tuple)
-_tables = st.builds(Table, _rows, st.lists(_rows, max_size=3).map(tuple))
+_tables = _made(Table, _rows, st.lists(_rows, max_size=3).map(tuple))
 _drawings = st.sampled_from(
     (
         "",
@@ -59,7 +67,7 @@ def _several(strategy: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[obj
     return st.lists(strategy, max_size=2).map(tuple)
 
 
-_flat = st.builds(
+_flat = _made(
     Section,
     texts,
     texts,
@@ -77,7 +85,7 @@ sections = st.recursive(
     ),
     max_leaves=4,
 )
-reports = st.builds(
+reports = _made(
     Report,
     texts,
     texts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -72,7 +71,7 @@ def test_facts_are_properties_even_where_the_first_section_has_no_finding() -> N
 
 
 def test_a_warning_passes_and_says_itself() -> None:
-    root = _read(replace(one_finding(status=Status.WARN, detail="because"), exit_code=0))
+    root = _read(one_finding(status=Status.WARN, detail="because")._replace(exit_code=0))
     assert root.get("failures") == "0"
     assert root.findtext(".//system-out") == "warning: missing\nbecause"
 

@@ -147,8 +147,7 @@ def test_other_places_fall_back_to_the_file_looked_at(where: str) -> None:
     plain = _run(one_finding(where=where))["results"][0]["locations"][0]
     assert "physicalLocation" not in plain
     assert plain["logicalLocations"][0]["fullyQualifiedName"] == "Network / CONFIG_VETH"
-    report = one_finding(where=where)
-    about = Report(**{**vars(report), "source": "linux/.config"})
+    about = one_finding(where=where)._replace(source="linux/.config")
     place = _run(about)["results"][0]["locations"][0]["physicalLocation"]
     assert place == {"artifactLocation": {"uri": "linux/.config"}}
 
