@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from embedkit.errors import InputError
 
@@ -39,6 +38,8 @@ def parse_size(text: str) -> int:
     factor = _FACTORS.get(match.group(2).upper()) if match else None
     if match is None or factor is None:
         raise InputError(f"'{text}' is not a size", hint="write it as '32KiB', '1.5GiB' or '63s'")
+    from fractions import Fraction  # here, for it takes a while to import
+
     # A float would lose bytes of large sizes and invent fractions of others.
     size = Fraction(match.group(1)) * factor
     if size.denominator != 1:
