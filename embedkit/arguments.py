@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
 from embedkit.errors import InputError
 
 
+class _Formatter(argparse.HelpFormatter):
+    """argparse makes a formatter for every argument, and asks shutil, which imports all the
+    compression modules, for the terminal's width each time.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+def _width() -> int:
+    try:
+        return min(os.get_terminal_size().columns, 110) - 2
+    except OSError:
+        return 98
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints look like all other errors of embedkit."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        # Abbreviated options would change their meaning whenever an option is added.
+        super().__init__(
+            prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False
+        )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message, hint=f"{self.prog} --help")
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command has."""
+def add_common_arguments(parser: argparse.ArgumentParser, own: tuple[str, ...] = ()) -> None:
+    """The options that every command has; ``own`` are the command's further formats."""
     group = parser.add_argument_group("common options")
     group.add_argument(
         "--format",
         default="text",
         metavar="FORMAT",
-        help="text (the default), json, html, markdown, junit or sarif",
+        help=", ".join(("text (the default), json, html, markdown, junit, sarif", *own)),
     )
     group.add_argument(
         "--json", dest="format", action="store_const", const="json", help="same as --format json"

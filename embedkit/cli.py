@@ -5,15 +5,18 @@ Only the chosen command's module is imported; ``embedkit --help`` imports none.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from embedkit import __version__
 from embedkit.errors import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
+    EXIT_OK,
     EXIT_USAGE,
     EmbedkitError,
     InputError,
+    LackError,
     did_you_mean,
     exit_code,
 )
@@ -23,13 +26,17 @@ from embedkit.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
     from typing import Protocol
 
     from embedkit.report.model import Report
     from embedkit.ui import Ui
 
     class CommandModule(Protocol):
-        """What a module under ``embedkit.commands`` offers."""
+        """What a module under ``embedkit.commands`` offers.
+
+        A command with renderings of its own names them in ``FORMATS``, a tuple of str.
+        """
 
         def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -62,62 +69,127 @@ COMMANDS = (
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code. The console script's entry."""
     words = sys.argv[1:] if argv is None else argv
+    asked_json = _asks_json(words)
     try:
-        return _main(words)
-    except KeyboardInterrupt:
+        _allow_any_text()
+        return _main(words, asked_json)
+    except KeyboardInterrupt as interrupt:
+        if asked_json:
+            return _fail(_name(words), interrupt, asked_json, debug=False)
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error, and nobody to tell.
-        sys.stdout = None
-        return 0
+        _drop_output()
+        return EXIT_OK
 
 
-def _main(words: list[str]) -> int:
+def _main(words: list[str], asked_json: bool) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_help())
-        return 0 if words else EXIT_USAGE
+        _write(_help())
+        return EXIT_OK if words else EXIT_USAGE
     if words[0] == "--version":
-        sys.stdout.write(f"embedkit {__version__}\n")
-        return 0
-    command: Command | None = None
-    debug = "--debug" in words
+        _write(f"embedkit {__version__}\n")
+        return EXIT_OK
     try:
         command, rest = _choose(words)
-        if command is None:
-            return 0
-        return _run(command, rest)
-    except (KeyboardInterrupt, BrokenPipeError):
+        return EXIT_OK if command is None else _run(command, rest)
+    except BrokenPipeError:
         raise
     except Exception as error:
-        return _fail(command.name if command else "", error, _asked_format(words), debug)
+        return _fail(_name(words), error, asked_json, debug="--debug" in words)
 
 
 def _run(command: Command, words: list[str]) -> int:
     import importlib
 
     from embedkit.arguments import Parser, add_common_arguments
-    from embedkit.report.render import render
-    from embedkit.ui import Ui, wants_color
+    from embedkit.report.render import check_format, render
+    from embedkit.ui import Ui, terminal_width, wants_color
 
     module: CommandModule = importlib.import_module(f"embedkit.commands.{command.module}")
+    own = tuple(getattr(module, "FORMATS", ()))
     parser = Parser(prog=f"embedkit {command.name}", description=command.summary)
     module.add_arguments(parser)
-    add_common_arguments(parser)
+    add_common_arguments(parser, own)
     args = parser.parse_args(words)
+    # Whatever can be refused is refused before a disk or a board is touched.
+    check_format(args.format, own)
+    _check_output(args.output)
     ui = Ui(verbosity=args.verbose - args.quiet, no_color=args.no_color, yes=args.yes)
-    report = module.run(args, ui)
-    color = args.output is None and wants_color(sys.stdout, args.no_color)
-    shown = render(report, args.format, color=color, verbose=args.verbose > 0)
-    if args.output is None:
-        sys.stdout.write(shown)
-        sys.stdout.flush()
+    try:
+        report = module.run(args, ui)
+    finally:
+        ui.close()
+    to_stream = args.output is None
+    shown = render(
+        report,
+        args.format,
+        color=to_stream and wants_color(sys.stdout, args.no_color),
+        verbose=args.verbose > 0,
+        width=terminal_width(sys.stdout) if to_stream else None,
+    )
+    if to_stream:
+        try:
+            _write(shown, utf8=args.format not in ("text", *own))
+        except BrokenPipeError:
+            # The reader went away (`| head`); the answer is still the answer.
+            _drop_output()
     else:
         from embedkit.files import write_atomically
 
-        write_atomically(args.output, shown.encode("utf-8"))
+        write_atomically(args.output, shown.encode("utf-8", "backslashreplace"))
         ui.say(f"wrote {args.output}")
     return report.exit_code
+
+
+def _check_output(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError("--output needs a file, and this is a folder", where=str(path))
+    if not path.parent.is_dir():
+        raise InputError("--output: there is no such folder", where=str(path.parent))
+
+
+def _allow_any_text() -> None:
+    """No text fails to print, whatever the locale: what its encoding lacks is escaped."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+# For encodings without them (LC_ALL=C, latin1): the few signs that our own text uses.
+_PLAIN = str.maketrans({"→": "->", "—": "-", "–": "-", "…": "...", "’": "'"})
+
+
+def _write(text: str, *, utf8: bool = False) -> None:
+    """To standard output at once. ``utf8``: a format that says or implies its encoding."""
+    stream = sys.stdout
+    if stream is None:  # closed by the caller (`>&-`)
+        return
+    encoding = (stream.encoding or "utf-8").lower().replace("-", "")
+    if encoding != "utf8":
+        reconfigure = getattr(stream, "reconfigure", None)
+        if utf8 and reconfigure is not None:
+            reconfigure(encoding="utf-8")
+        else:
+            text = text.translate(_PLAIN)
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise LackError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _drop_output() -> None:
+    """Sends what is still buffered nowhere: Python flushes it at its end, and would complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
 
 
 def _choose(words: list[str]) -> tuple[Command | None, list[str]]:
@@ -130,7 +202,7 @@ def _choose(words: list[str]) -> tuple[Command | None, list[str]]:
     group = [command for command in COMMANDS if command.name.startswith(words[0] + " ")]
     if group:
         if len(words) > 1 and words[1] in ("-h", "--help"):
-            sys.stdout.write(_help(words[0]))
+            _write(_help(words[0]))
             return None, []
         verbs = [command.name.split()[1] for command in group]
         guess = did_you_mean(words[1], verbs) if len(words) > 1 else None
@@ -163,31 +235,49 @@ def _help(group: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _asked_format(words: list[str]) -> str:
+def _name(words: list[str]) -> str:
+    """The command that the words name, for the envelope; "" where there is none."""
+    for length in (2, 1):
+        if any(command.name == " ".join(words[:length]) for command in COMMANDS):
+            return " ".join(words[:length])
+    return ""
+
+
+def _asks_json(words: list[str]) -> bool:
     """Whether JSON was asked for, known even where the arguments cannot be parsed."""
-    joined = " ".join(words)
-    return "json" if "--json" in words or "--format json" in joined.replace("=", " ") else "text"
+    asked = "text"
+    for index, word in enumerate(words):
+        if word == "--":
+            break
+        if word == "--json":
+            asked = "json"
+        elif word == "--format":
+            asked = (words[index + 1 : index + 2] or [""])[0]
+        elif word.startswith("--format="):
+            asked = word.removeprefix("--format=")
+    return asked == "json"
 
 
-def _fail(command: str, error: Exception, format: str, debug: bool) -> int:
+def _fail(command: str, error: BaseException, asked_json: bool, *, debug: bool) -> int:
     code = exit_code(error)
     if debug:
         import traceback
 
         traceback.print_exception(error)
-    if format == "json":
+    if asked_json:
         from embedkit.report import json
 
-        sys.stdout.write(json.render_error(command, error, code))
+        _write(json.render_error(command, error, code), utf8=True)
         return code
-    from embedkit.report.text import safe
+    from embedkit.report.clean import safe
 
     if isinstance(error, EmbedkitError):
         print(f"error: {safe(str(error))}", file=sys.stderr)
         if error.hint:
             print(f"hint: {safe(error.hint)}", file=sys.stderr)
     else:
-        print(f"error: a bug in embedkit: {type(error).__name__}: {error}", file=sys.stderr)
+        what = safe(f"{type(error).__name__}: {error}")
+        print(f"error: a bug in embedkit: {what}", file=sys.stderr)
         if not debug:
             print("hint: run it again with --debug and report the traceback", file=sys.stderr)
         assert code == EXIT_BUG

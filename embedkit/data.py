@@ -21,8 +21,14 @@ _PACKAGE = Path(__file__).resolve().parent
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG base directory specification: relative paths are to be ignored.
-    base = Path(value) if value.startswith("/") else Path.home() / fallback
-    return base / "embedkit"
+    return (Path(value) if value.startswith("/") else _home() / fallback) / "embedkit"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME and no entry in passwd: a container with a user id of its own
+        return Path("/")
 
 
 def config_folder() -> Path:
@@ -92,7 +98,7 @@ def find(kind: Kind, name: str, suffix: str = "") -> Path:
         return path
     for folder in (config_folder() / kind, shipped_folder(kind)):
         path = folder / f"{name}{suffix}"
-        if path.exists():
+        if name not in ("", ".", "..") and path.exists():
             return path
     known = names(kind, suffix)
     raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -14,15 +15,21 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
     The bytes go to a temporary file beside it, are flushed to the disk and then renamed.
     A symlink is followed (its target is replaced, the link stays). The permissions of an
-    existing file are kept unless ``mode`` is given. Raises LackError where the folder
-    cannot be written.
+    existing file are kept unless ``mode`` is given. A terminal, a pipe or ``/dev/null`` is
+    written to, never replaced. Raises LackError where that is not possible.
     """
-    path = path.resolve()
-    if mode is None:
-        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~current_umask()
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        path = path.resolve()
+        kind = path.stat().st_mode if path.exists() else None
+        if kind is not None and (stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)):
+            path.write_bytes(content)
+            return
+        if kind is not None and not stat.S_ISREG(kind):
+            raise LackError(f"cannot write {path}: it is not a regular file")
+        if mode is None:
+            mode = 0o666 & ~current_umask() if kind is None else stat.S_IMODE(kind)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -37,6 +44,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
             os.close(folder)
     except OSError as error:
         raise LackError(f"cannot write {path}: {error.strerror}") from error
+    except RuntimeError as error:  # Python 3.11 and 3.12 say so of symlinks in a circle
+        raise LackError(f"cannot write {path}: its symlinks lead in a circle") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

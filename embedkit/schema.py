@@ -6,11 +6,15 @@ the caller builds its dataclasses and ends with :meth:`Problems.raise_if_any`.
 
 from __future__ import annotations
 
-import tomllib
+import marshal
+import os
+import sys
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from embedkit.data import cache_folder
 from embedkit.errors import InputError, did_you_mean
 from embedkit.units import parse_size
 
@@ -181,11 +185,58 @@ def read_toml(path: Path) -> Table:
     Raises InputError where the file cannot be read or is not TOML (with line and column).
     """
     try:
-        values = tomllib.loads(path.read_bytes().decode("utf-8"))
+        state = path.stat()
+        values = _remembered(path, state)
+        if values is None:
+            values = _parse(path)
+            _remember(path, state, values)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return Table(values, Problems(path))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError("not a text file in UTF-8", where=f"{path}: byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", where=str(path)) from error
-    return Table(values, Problems(path))
+    except RecursionError as error:
+        raise InputError("not usable TOML: nested too deeply", where=str(path)) from error
+
+
+# Parsing the profiles takes as long as all the rest of an audit, so what was parsed is kept in
+# the cache folder, the way Python keeps bytecode: one file for each path, thrown away when the
+# source or Python changes. A cache that cannot be read or written is simply not there.
+
+
+def _cache_file(path: Path) -> Path:
+    name = f"{path.stem}-{zlib.crc32(os.fsencode(path.absolute())):08x}.bin"
+    return cache_folder() / "toml" / name
+
+
+def _key(path: Path, state: os.stat_result) -> Any:
+    return (str(path.absolute()), state.st_mtime_ns, state.st_size, sys.hexversion)
+
+
+def _remembered(path: Path, state: os.stat_result) -> dict[str, Any] | None:
+    try:
+        key, values = marshal.loads(_cache_file(path).read_bytes())
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    return values if key == _key(path, state) and isinstance(values, dict) else None
+
+
+def _remember(path: Path, state: os.stat_result, values: dict[str, Any]) -> None:
+    try:
+        content = marshal.dumps((_key(path, state), values))
+        file = _cache_file(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except (OSError, ValueError):  # ValueError: the file holds dates, which marshal does not know
+        return

@@ -25,7 +25,7 @@ _FACTORS = {
     "TB": 10**12,
     "S": SECTOR,
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
 def parse_size(text: str) -> int:
@@ -38,20 +38,21 @@ def parse_size(text: str) -> int:
     factor = _FACTORS.get(match.group(2).upper()) if match else None
     if match is None or factor is None:
         raise InputError(f"'{text}' is not a size", hint="write it as '32KiB', '1.5GiB' or '63s'")
-    number = match.group(1)
-    if "." in number:
-        size = float(number) * factor
-        if size != int(size):
-            raise InputError(f"'{text}' is not a whole number of bytes")
-        return int(size)
-    return int(number) * factor
+    from fractions import Fraction  # here, for it takes a while to import
+
+    # A float would lose bytes of large sizes and invent fractions of others.
+    size = Fraction(match.group(1)) * factor
+    if size.denominator != 1:
+        raise InputError(f"'{text}' is not a whole number of bytes")
+    return int(size)
 
 
 def format_size(size: int) -> str:
     """``1.5 GiB``: for people. Exact sizes belong beside it in bytes."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
+        # 1023.96 KiB would be shown as 1024.0 KiB.
+        if abs(value) < (1024 if unit == "B" else 1023.95):
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
@@ -59,8 +60,7 @@ def format_size(size: int) -> str:
 
 def format_seconds(seconds: float) -> str:
     """``0.8 s``, ``42 s``, ``3 min 05 s``."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedkit.errors import InputError
 from embedkit.kernel import profile_file, sources
@@ -13,6 +14,10 @@ from embedkit.kernel.profile import Level, Profile
 from embedkit.report.model import Report
 from embedkit.ui import Ui
 
+if TYPE_CHECKING:
+    from embedkit.kernel.runtime import RuntimeCheck
+
+FORMATS = ("checkconfig",)
 _WORSE = "worse"
 
 
@@ -69,15 +74,19 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         raise InputError("--fail-on worse needs --against OTHER to compare with")
     profile = profile_file.load(args.profile)
     result = _audit(args, sources.load(args.source), profile)
-    before = _audit(args, sources.load(args.against), profile) if args.against else None
-    runtime: tuple[kernel_report.RuntimeCheck, ...] = ()
+    comparison = None
+    if args.against:
+        from embedkit.kernel.compare import compare
+
+        comparison = compare(_audit(args, sources.load(args.against), profile), result)
+    runtime: tuple[RuntimeCheck, ...] = ()
     if args.source is None:
         from embedkit.kernel.runtime import check
 
         runtime = check(profile.limits)
     bar = Level.NECESSARY if args.fail_on == _WORSE else Level(args.fail_on)
     return kernel_report.build(
-        result, bar, runtime=runtime, before=before, fail_on_worse=args.fail_on == _WORSE
+        result, bar, runtime=runtime, comparison=comparison, fail_on_worse=args.fail_on == _WORSE
     )
 
 

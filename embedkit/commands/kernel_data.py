@@ -4,12 +4,14 @@ fields may be added, never renamed, removed or given another meaning.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embedkit.kernel.audit import Audit
-from embedkit.kernel.compare import Comparison
 from embedkit.kernel.profile import Level
-from embedkit.kernel.runtime import RuntimeCheck
+
+if TYPE_CHECKING:
+    from embedkit.kernel.compare import Comparison
+    from embedkit.kernel.runtime import RuntimeCheck
 
 
 def build(

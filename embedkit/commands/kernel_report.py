@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from embedkit.commands import kernel_data
 from embedkit.kernel import checkconfig, profile_file
 from embedkit.kernel.audit import Audit, Check, FeatureResult, State, Verdict, applies
-from embedkit.kernel.compare import Comparison, FeatureChange, SymbolChange, compare
 from embedkit.kernel.expression import Grade
 from embedkit.kernel.profile import Group, Level, Weight
 from embedkit.kernel.profile import Section as ProfileSection
-from embedkit.kernel.runtime import RuntimeCheck
 from embedkit.report.model import Finding, Report, Section, Status, Table
 
-__all__ = ["RuntimeCheck", "build", "profile_list"]
+if TYPE_CHECKING:
+    from embedkit.kernel.compare import Comparison, FeatureChange, SymbolChange
+    from embedkit.kernel.runtime import RuntimeCheck
 
 _FEATURE_WORDS = {
     Grade.YES: "yes",
@@ -41,11 +42,10 @@ def build(
     bar: Level,
     *,
     runtime: tuple[RuntimeCheck, ...] = (),
-    before: Audit | None = None,
+    comparison: Comparison | None = None,
     fail_on_worse: bool = False,
 ) -> Report:
     """The report of an audit, of the running system where given, and of what changed."""
-    comparison = compare(before, audit) if before is not None else None
     failed = audit.failed(bar) or any(not check.good and check.counts for check in runtime)
     if fail_on_worse and comparison is not None:
         failed = comparison.worse
@@ -101,15 +101,15 @@ def _verdict(audit: Audit) -> str:
         and result.weight is not Weight.EXTRA
         and (result.weight is Weight.CORE or not fatal)
     ]
+    if not blocked:
+        blocked = [f"CONFIG_{check.symbol.name}" for check in audit.lacking(Level.NECESSARY)]
     match audit.verdict:
         case Verdict.RUNS:
             return f"{title} will run"
         case Verdict.LIMITS:
-            return f"{title} will run with limits" + (
-                f": no {', '.join(blocked)}" if blocked else ""
-            )
+            return f"{title} will run with limits; lacking: {_listed(blocked)}"
         case Verdict.FAILS:
-            return f"{title} will not run; lacking: {', '.join(blocked)}"
+            return f"{title} will not run; lacking: {_listed(blocked)}"
         case Verdict.UNDECIDED:
             return f"undecided: this config does not tell whether {title} will run"
 
@@ -298,15 +298,11 @@ def _summary(audit: Audit) -> Section:
 
 
 def _comparison(comparison: Comparison) -> Section:
+    status = {1: Status.OK, 0: Status.INFO, -1: Status.WARN}
+
     def finding(change: SymbolChange | FeatureChange) -> Finding:
-        status = {1: Status.OK, 0: Status.INFO, -1: Status.WARN}[change.direction]
-        if isinstance(change, SymbolChange):
-            label = f"CONFIG_{change.after.symbol.name}"
-            state = f"{change.before.state.value} → {change.after.state.value}"
-        else:
-            label = change.after.feature.title
-            state = f"{_FEATURE_WORDS[change.before.grade]} → {_FEATURE_WORDS[change.after.grade]}"
-        return Finding(f"change:{label}", status, label, state)
+        id = f"change:{change.name}"
+        return Finding(id, status[change.direction], change.name, f"{change.was} → {change.now}")
 
     changes: tuple[SymbolChange | FeatureChange, ...] = (
         *comparison.features,

@@ -8,10 +8,8 @@ have is never missing, and nothing is missing from a config that does not decide
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from embedkit.errors import InputError, did_you_mean
 from embedkit.kernel.config import KernelConfig, KernelVersion, Value
@@ -41,8 +39,7 @@ class State(StrEnum):
 _LACKING = (State.MISSING, State.MODULE_ABSENT)
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What is to be held against what. ``version`` and ``arch`` override the config's own."""
 
     config: KernelConfig
@@ -53,8 +50,7 @@ class Question:
     required_features: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One requirement and how it stands. ``remark`` says more about the state."""
 
     symbol: Symbol
@@ -76,8 +72,7 @@ class Check:
         return self.state is State.UNDECIDED
 
 
-@dataclass(frozen=True)
-class FeatureResult:
+class FeatureResult(NamedTuple):
     """How a feature stands, and what stands in its way.
 
     ``lacking`` are the symbols it wants for; ``absent`` those of them that this kernel does
@@ -101,8 +96,7 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-@dataclass(frozen=True)
-class Audit:
+class Audit(NamedTuple):
     """The result. ``checks`` stand in the profile's order, duplicates included."""
 
     question: Question
@@ -111,7 +105,7 @@ class Audit:
     checks: tuple[Check, ...]
     features: tuple[FeatureResult, ...]
 
-    @cached_property
+    @property
     def verdict(self) -> Verdict:
         """Whether the engine will run on this kernel."""
         core = [result for result in self.features if result.weight is Weight.CORE]

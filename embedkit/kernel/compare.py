@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from embedkit.kernel.audit import Audit, Check, FeatureResult, State
 from embedkit.kernel.expression import Grade
@@ -19,9 +19,16 @@ _RANK = {
 }
 _GRADE_RANK = {Grade.YES: 2, Grade.MODULE: 2, Grade.MOOT: 2, Grade.UNKNOWN: 1, Grade.NO: 0}
 
+_GRADE_WORD = {
+    Grade.YES: "yes",
+    Grade.MODULE: "yes, as modules",
+    Grade.MOOT: "yes",
+    Grade.UNKNOWN: "undecided",
+    Grade.NO: "no",
+}
 
-@dataclass(frozen=True)
-class SymbolChange:
+
+class SymbolChange(NamedTuple):
     """A requirement that stands otherwise than before."""
 
     before: Check
@@ -32,9 +39,23 @@ class SymbolChange:
         """1 better, -1 worse, 0 only different (y against m)."""
         return _sign(_RANK[self.after.state] - _RANK[self.before.state])
 
+    @property
+    def name(self) -> str:
+        """What changed, for people."""
+        return f"CONFIG_{self.after.symbol.name}"
 
-@dataclass(frozen=True)
-class FeatureChange:
+    @property
+    def was(self) -> str:
+        """How it stood."""
+        return self.before.state.value
+
+    @property
+    def now(self) -> str:
+        """How it stands."""
+        return self.after.state.value
+
+
+class FeatureChange(NamedTuple):
     """A feature that stands otherwise than before."""
 
     before: FeatureResult
@@ -45,9 +66,23 @@ class FeatureChange:
         """1 better, -1 worse, 0 only different."""
         return _sign(_GRADE_RANK[self.after.grade] - _GRADE_RANK[self.before.grade])
 
+    @property
+    def name(self) -> str:
+        """What changed, for people."""
+        return self.after.feature.title
 
-@dataclass(frozen=True)
-class Comparison:
+    @property
+    def was(self) -> str:
+        """How it stood."""
+        return _GRADE_WORD[self.before.grade]
+
+    @property
+    def now(self) -> str:
+        """How it stands."""
+        return _GRADE_WORD[self.after.grade]
+
+
+class Comparison(NamedTuple):
     """All changes from ``before`` to ``after``, in the profile's order."""
 
     before: Audit

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 _TOKEN = re.compile(r"\s*(?:(?P<name>@?[A-Za-z0-9][\w-]*)|(?P<mark>[&|()]))")
 
@@ -24,24 +24,21 @@ class Grade(IntEnum):
     MOOT = 4
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A grade and, below MODULE, the symbols that stand in the way."""
 
     grade: Grade
     lacking: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """A symbol, or with ``feature`` another feature."""
 
     name: str
     feature: bool = False
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """All of its terms, or with ``any`` one of them."""
 
     terms: tuple[Name | Group, ...]

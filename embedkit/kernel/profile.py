@@ -8,8 +8,8 @@ sections of the extended ones come first. :mod:`embedkit.kernel.profile_file` re
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from embedkit.kernel.config import KernelVersion
 from embedkit.kernel.expression import Expression, names
@@ -34,8 +34,7 @@ class Weight(StrEnum):
     EXTRA = "extra"  # good to know
 
 
-@dataclass(frozen=True)
-class Versions:
+class Versions(NamedTuple):
     """A range of kernel versions: from ``low`` (included) to ``high`` (not included)."""
 
     low: KernelVersion | None = None
@@ -80,8 +79,7 @@ class Versions:
         return self.low is not None or self.high is not None
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """What is known about one Kconfig symbol, whatever asks for it."""
 
     name: str
@@ -96,8 +94,7 @@ class Symbol:
     security: bool = False
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """Lines that belong under a group when these symbols stand so."""
 
     text: tuple[str, ...]
@@ -106,8 +103,7 @@ class Note:
     any_unset: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Symbols that share a level, a gate and a rule.
 
     With ``first`` only the first symbol that is on counts (and is a warning if it is among
@@ -126,8 +122,7 @@ class Group:
     notes: tuple[Note, ...] = ()
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A titled list of groups; with ``drivers`` each group belongs to a named driver."""
 
     title: str
@@ -135,8 +130,7 @@ class Section:
     drivers: bool = False
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(NamedTuple):
     """Something a user can do, and the symbols it takes."""
 
     name: str
@@ -146,8 +140,7 @@ class Feature:
     security: bool = False
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """A value under /proc that has to be above a number, on a running system."""
 
     path: str
@@ -156,8 +149,7 @@ class Limit:
     why: str
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """A profile with everything that it extends."""
 
     name: str
@@ -165,9 +157,9 @@ class Profile:
     source: str
     notes: tuple[str, ...]
     sections: tuple[Section, ...]
-    symbols: dict[str, Symbol] = field(repr=False)
-    features: dict[str, Feature] = field(repr=False)
-    weights: dict[str, Weight] = field(repr=False)
+    symbols: dict[str, Symbol]
+    features: dict[str, Feature]
+    weights: dict[str, Weight]
     limits: tuple[Limit, ...] = ()
 
     def symbol(self, name: str) -> Symbol:

@@ -5,8 +5,8 @@ The same questions that Docker's check-config.sh asks of the host it runs on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from embedkit.kernel.profile import Limit
 
@@ -19,8 +19,7 @@ _FORWARDING = (
 )
 
 
-@dataclass(frozen=True)
-class RuntimeCheck:
+class RuntimeCheck(NamedTuple):
     """One thing looked at. ``counts``: whether it being wrong fails the check."""
 
     name: str

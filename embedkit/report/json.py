@@ -1,32 +1,45 @@
 """The versioned JSON envelope around every result and every error.
 
-Its shape is documented in ``docs/json.md`` and pinned by a contract test: fields may be
-added within a version, never renamed, removed or given another meaning.
+Its shape is documented in ``docs/json.md``, given as a JSON Schema in
+``embedkit/report/schema/report-1.json`` and pinned by a contract test: fields may be added
+within a version, never renamed, removed or given another meaning.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from embedkit import __version__
 from embedkit.errors import EmbedkitError
-from embedkit.report.model import Report
+from embedkit.report.clean import encodable
+from embedkit.report.model import Finding, Report, Step, walk_findings, walk_sections
 
 SCHEMA = "embedkit.report/1"
+
+_SILENT: dict[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
 
 
 def render(report: Report) -> str:
     """``report`` as one JSON document."""
-    return _dump(
+    return dump(
         {
             **_envelope(report.command),
             "ok": report.exit_code == 0,
             "exit_code": report.exit_code,
             "status": report.status.value,
             "verdict": report.verdict,
+            "facts": [{"name": name, "value": value} for name, value in report.facts],
+            "findings": [_finding(path, finding) for path, finding in walk_findings(report)],
+            "steps": [
+                _step(path, step)
+                for path, section in walk_sections(report)
+                for step in section.steps
+            ],
             "notes": list(report.notes),
-            "data": dict(report.data),
+            "data": report.data,
             "error": None,
         }
     )
@@ -34,29 +47,80 @@ def render(report: Report) -> str:
 
 def render_error(command: str, error: BaseException, exit_code: int) -> str:
     """An error in the same envelope."""
-    known = isinstance(error, EmbedkitError)
-    return _dump(
+    known = error if isinstance(error, EmbedkitError) else None
+    return dump(
         {
             **_envelope(command),
             "ok": False,
             "exit_code": exit_code,
             "status": "fail",
             "verdict": None,
+            "facts": [],
+            "findings": [],
+            "steps": [],
             "notes": [],
             "data": None,
             "error": {
                 "kind": type(error).__name__,
-                "message": error.message if isinstance(error, EmbedkitError) else str(error),
-                "where": getattr(error, "where", None) if known else None,
-                "hint": getattr(error, "hint", None) if known else None,
+                "message": known.message if known else str(error) or _SILENT.get(type(error), ""),
+                "where": known.where if known else None,
+                "hint": known.hint if known else None,
             },
         }
     )
+
+
+def dump(value: Any) -> str:
+    """``value`` as JSON text that is always valid UTF-8 and never NaN or Infinity."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _envelope(command: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "embedkit": __version__, "command": command}
 
 
-def _dump(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+def _finding(path: str, finding: Finding) -> dict[str, Any]:
+    return {
+        "section": path,
+        "id": finding.id,
+        "status": finding.status.value,
+        "label": finding.label,
+        "state": finding.state,
+        "level": finding.level,
+        "detail": finding.detail,
+        "hint": finding.hint,
+        "where": finding.where,
+        "data": finding.data,
+    }
+
+
+def _step(path: str, step: Step) -> dict[str, Any]:
+    return {
+        "section": path,
+        "title": step.title,
+        "status": step.status.value,
+        "touches": step.touches,
+        "undo": step.undo,
+        "seconds": step.seconds,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in JSON's own types; what has none (a path, an enum's member) becomes text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return encodable(str(value))
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {encodable(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(item) for item in value), key=repr)
+    if isinstance(value, bytes):
+        return encodable(value.decode("utf-8", "surrogateescape"))
+    return encodable(str(value))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from embedkit.report.model import Finding, Report, Section, Status, Step, Table
+import textwrap
+
+from embedkit.report.clean import columns, is_preformatted, one_line, padded, safe
+from embedkit.report.model import Finding, Report, Section, Status, Step, Table, summary
+
+__all__ = ["render", "safe"]
 
 _CODES = {
     Status.OK: "32",
@@ -20,84 +25,126 @@ _MARKS = {
     Status.UNKNOWN: "?",
     Status.SKIP: "-",
 }
+# Prose wider than this is hard to read, however wide the terminal is.
+_WIDEST = 110
+_NARROWEST = 40
 
 
-def render(report: Report, *, color: bool = False, verbose: bool = False) -> str:
-    """``report`` as lines. ``verbose`` adds the detail of findings that are well."""
-    lines: list[str] = [_paint(report.title, "1", color)]
-    width = max((len(name) for name, _ in report.facts), default=0)
-    lines += [f"  {name + ':':<{width + 1}} {safe(value)}" for name, value in report.facts]
+class _Page:
+    """What every part of the text needs to know."""
+
+    def __init__(self, color: bool, verbose: bool, width: int | None) -> None:
+        self.color = color
+        self.verbose = verbose
+        self.width = None if width is None else max(min(width, _WIDEST), _NARROWEST)
+
+    def paint(self, text: str, code: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self.color and text else text
+
+    def prose(self, text: str, pad: str, first: str = "") -> list[str]:
+        """``text`` indented by ``pad``, its first line led by ``first``, long lines wrapped."""
+        rest = pad + " " * columns(first)
+        lines: list[str] = []
+        keep = self.width is None or is_preformatted(text)
+        for line in safe(text).split("\n"):
+            lead = rest if lines else pad + first
+            if keep or not line.strip():
+                lines.append((lead + line).rstrip())
+            else:
+                # A symbol, path or command that is broken cannot be copied.
+                lines += textwrap.wrap(
+                    line,
+                    self.width or _WIDEST,
+                    initial_indent=lead,
+                    subsequent_indent=rest,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+        return lines
+
+
+def render(
+    report: Report, *, color: bool = False, verbose: bool = False, width: int | None = None
+) -> str:
+    """``report`` as lines, the verdict last.
+
+    ``verbose`` adds the detail of findings that are well. ``width`` is the terminal's, in
+    columns; without it nothing is wrapped (so that ``grep`` sees whole lines).
+    """
+    page = _Page(color, verbose, width)
+    lines: list[str] = [page.paint(one_line(report.title), "1")]
+    facts = [(one_line(name) + ":", value) for name, value in report.facts]
+    names = max((columns(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        lines += page.prose(value, "  ", padded(name, names) + " ")
     for section in report.sections:
-        lines += ["", *_section(section, 0, color, verbose)]
+        lines += ["", *_section(section, 0, page)]
     if report.notes:
         lines.append("")
-        lines += [f"note: {safe(note)}" for note in report.notes]
-    lines += ["", _paint(safe(report.verdict), _CODES[report.status], color)]
+    for note in report.notes:
+        lines += page.prose(note, "", "note: ")
+    lines.append("")
+    if counts := summary(report):
+        lines += page.prose(counts, "")
+    code = _CODES[report.status]
+    lines += [page.paint(line, code) for line in page.prose(report.verdict, "")]
     return "\n".join(lines) + "\n"
 
 
-def safe(text: str) -> str:
-    """``text`` without control characters: what a board or a file says never steers a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else f"\\x{ord(character):02x}"
-        for character in text
-    )
-
-
-def _paint(text: str, code: str, color: bool) -> str:
-    return f"\033[{code}m{text}\033[0m" if color and text else text
-
-
-def _section(section: Section, depth: int, color: bool, verbose: bool) -> list[str]:
+def _section(section: Section, depth: int, page: _Page) -> list[str]:
     pad = "  " * depth
-    lines = [pad + _paint(section.title, "1" if depth == 0 else "4", color)]
+    lines = [pad + page.paint(one_line(section.title), "1" if depth == 0 else "4")]
     if section.text:
-        lines += [f"{pad}  {safe(line)}".rstrip() for line in section.text.splitlines()]
+        lines += page.prose(section.text.strip("\n"), pad + "  ")
     for finding in section.findings:
-        lines += _finding(finding, pad + "  ", color, verbose)
+        lines += _finding(finding, pad + "  ", page)
     if section.table is not None:
         lines += [pad + "  " + line for line in _table(section.table)]
-    lines += [pad + "  " + _step(step, index, color) for index, step in enumerate(section.steps, 1)]
+    for index, step in enumerate(section.steps, 1):
+        lines += _step(step, index, pad + "  ", page)
     for child in section.sections:
-        lines += _section(child, depth + 1, color, verbose)
+        lines += _section(child, depth + 1, page)
     return lines
 
 
-def _finding(finding: Finding, pad: str, color: bool, verbose: bool) -> list[str]:
-    mark = _paint(f"{_MARKS[finding.status]:>4}", _CODES[finding.status], color)
-    head = f"{pad}{mark}  {safe(finding.label)}"
+def _finding(finding: Finding, pad: str, page: _Page) -> list[str]:
+    code = _CODES[finding.status]
+    head = f"{pad}{page.paint(f'{_MARKS[finding.status]:>4}', code)}  {one_line(finding.label)}"
     if finding.state:
-        head += f": {_paint(safe(finding.state), _CODES[finding.status], color)}"
-    if finding.where:
-        head += f" ({safe(finding.where)})"
+        head += f": {page.paint(one_line(finding.state), code)}"
+    well = finding.status in (Status.OK, Status.SKIP)
+    if finding.where and (page.verbose or not well):
+        head += f" ({one_line(finding.where)})"
     lines = [head]
-    if verbose or finding.status in (Status.FAIL, Status.WARN, Status.UNKNOWN):
+    if page.verbose or finding.status.is_problem:
         inner = pad + " " * 6
-        lines += [f"{inner}{safe(line)}" for line in finding.detail.splitlines()]
-        lines += [f"{inner}→ {safe(line)}" for line in finding.hint.splitlines()]
+        if finding.detail:
+            lines += page.prose(finding.detail, inner)
+        if finding.hint:
+            lines += page.prose(finding.hint, inner, "→ ")
     return lines
 
 
 def _table(table: Table) -> list[str]:
-    rows = [table.columns, *table.rows]
-    cells = [[safe(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
+    rows = [[one_line(cell) for cell in row] for row in table.lines()]
+    widths = [max(columns(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+        "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
 
 
-def _step(step: Step, index: int, color: bool) -> str:
-    line = f"{index}. {safe(step.title)}"
+def _step(step: Step, index: int, pad: str, page: _Page) -> list[str]:
+    number = f"{index}. "
+    line = pad + number + one_line(step.title)
     if step.status is not Status.INFO:
-        line += f"  [{_paint(_MARKS[step.status], _CODES[step.status], color)}]"
-    if step.touches:
-        line += f"  (touches {safe(step.touches)})"
-    if step.undo:
-        line += f"  (undo: {safe(step.undo)})"
+        line += f"  [{page.paint(_MARKS[step.status], _CODES[step.status])}]"
     if step.seconds is not None:
         line += f"  {step.seconds:.1f} s"
-    return line
+    lines = [line]
+    inner = pad + " " * len(number)
+    if step.touches:
+        lines += page.prose(step.touches, inner, "touches: ")
+    if step.undo:
+        lines += page.prose(step.undo, inner, "undo: ")
+    return lines

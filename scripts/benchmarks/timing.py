@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 
 def seconds(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> float:
     """The wall time of one run. Its output is dropped, its exit code not looked at."""
+    # As on a user's machine: Python keeps the bytecode of what it imported.
+    env = {**(env or os.environ)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     begun = time.perf_counter()
     subprocess.run(
         argv,
