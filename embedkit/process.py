@@ -15,12 +15,19 @@ from pathlib import Path
 
 from embedkit.errors import LackError, TargetError
 
+# For the standard streams of :func:`start`.
+PIPE = subprocess.PIPE
+DEVNULL = subprocess.DEVNULL
+
 # Program → Debian package, for the hint. Programs that share their package's name are left out.
 _PACKAGES = {
     "bmaptool": "bmap-tools",
     "debugfs": "e2fsprogs",
     "dropbear": "dropbear-bin",
     "dtc": "device-tree-compiler",
+    "dumpe2fs": "e2fsprogs",
+    "sqfstar": "squashfs-tools",
+    "tune2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "fakeroot": "fakeroot",
     "losetup": "mount",

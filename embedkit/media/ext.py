@@ -92,7 +92,8 @@ def _explain(complaint: str, source: FilesystemSource, size: int) -> None:
 
 def _commands(nodes: Iterable[Node], epoch: int, scratch: Path) -> Iterable[str]:
     """debugfs commands that make ``nodes``; folders' times last, for adding changes them."""
-    known = list(nodes)
+    # A hard link's target may sort after it: links are made when all files are there.
+    known = sorted(nodes, key=lambda node: bool(node.link_to))
     links: dict[str, int] = {}
     for node in known:
         if node.link_to:

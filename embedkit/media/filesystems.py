@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 
 from embedkit import process
@@ -99,8 +99,6 @@ def _squashfs(source: FilesystemSource, path: Path, size: int, epoch: int) -> No
     options = ["-noappend", "-quiet", "-no-progress"]
     assert source.content is not None
     if source.kind is ContentKind.FOLDER:
-        import os
-
         if os.geteuid() != 0:
             options.append("-all-root")
         process.run(["mksquashfs", source.content, path, *options], env=environment)
@@ -117,8 +115,8 @@ def _squashfs_from_tar(archive: Path, path: Path, environment: dict[str, str]) -
     running = process.start(
         ["sqfstar", "-quiet", "-no-progress", path],
         env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdin=process.PIPE,
+        stdout=process.DEVNULL,
     )
     assert running.stdin is not None and running.stderr is not None
     try:

@@ -124,13 +124,11 @@ class _Xz:
     _BLOCK = 16 << 20
 
     def __init__(self, out: IO[bytes]) -> None:
-        import subprocess
-
         from embedkit import process
 
         self._program = process.start(
             ["xz", "--compress", "--stdout", "-T2", "-6", f"--block-size={self._BLOCK}"],
-            stdin=subprocess.PIPE,
+            stdin=process.PIPE,
             stdout=out.fileno(),
         )
 

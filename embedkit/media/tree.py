@@ -68,6 +68,7 @@ def from_folder(folder: Path) -> tuple[Node, ...]:
     seen: dict[tuple[int, int], str] = {}
     for base, folders, files in os.walk(folder):
         below = Path(base)
+        folders.sort()  # os.walk goes on in this order: the first of a file's names is fixed
         for name in sorted([*folders, *files]):
             node = _folder_node(below / name, folder, keep_owners, seen)
             if node is not None:

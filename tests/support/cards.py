@@ -8,6 +8,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+from embedkit.media.sparse import copy_sparse
+
 
 def partition_entries(card: Path) -> list[dict[str, object]]:
     """The table as sfdisk reads it, without the device's name."""
@@ -26,13 +28,8 @@ def read_at(card: Path, first_byte: int, length: int) -> bytes:
 
 def cut_out(card: Path, first_sector: int, sectors: int, target: Path) -> Path:
     """A partition as a sparse file of its own."""
-    subprocess.run(
-        ["dd", f"if={card}", f"of={target}", "bs=1M", f"skip={first_sector * 512}",
-         f"count={sectors * 512}", "iflag=skip_bytes,count_bytes", "conv=sparse", "status=none"],
-        check=True,
-    )  # fmt: skip
-    with target.open("r+b") as file:
-        file.truncate(sectors * 512)
+    with target.open("w+b") as out:
+        copy_sparse(card, out, 0, skip=first_sector * 512, length=sectors * 512)
     return target
 
 

@@ -31,7 +31,7 @@ _GROUND_USES = {
     "files": ("errors",),
     "process": ("errors",),
     "data": ("errors",),
-    "schema": ("errors", "data"),
+    "schema": ("errors", "data", "units"),
     "arguments": ("errors",),
 }
 # The exceptions, each with its reason.
