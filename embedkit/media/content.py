@@ -89,7 +89,9 @@ def lay_out(content: Content, head: bytes, *, sector_bytes: int = 512) -> Layout
         whole = None if size is None else subtract((Range(0, size),), outside)
         return Layout(whole, (), content.name_at or _namer(table), table, tuple(warnings))
     data = subtract(align(content.mapped, _BLOCK, size), outside)
-    zero = subtract(content.zero, outside)
+    # Whole sectors: what is asked of a device has to be; data goes before zeros.
+    end = None if size is None else -(-size // sector_bytes) * sector_bytes
+    zero = subtract(align(content.zero, _BLOCK, end), (*data, *outside))
     if content.zero_gaps and table is not None and table.entries and size is not None:
         # Stale bytes between partitions bite (old boot blobs, old superblocks): a hole inside
         # a partition belongs to its file system, a hole outside belongs to nobody.

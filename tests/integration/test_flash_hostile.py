@@ -309,6 +309,23 @@ def test_an_image_that_ends_within_a_sector(tmp_path: Path, capsys) -> None:
     assert content[3 * MIB + 777 : 3 * MIB + 4096] == bytes(4096 - 777)
 
 
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_sparse_image_of_an_odd_size(tmp_path: Path, capsys, sector: int) -> None:
+    """It ends in a hole, within a sector: without a block map its zeros are content."""
+    image = tmp_path / "odd.img"
+    with image.open("wb") as file:
+        file.write(b"\x22" * 5000)
+        file.seek(2 * MIB)
+        file.write(b"\x33" * 5000)
+        file.truncate(3 * MIB + 777)
+    backing = tmp_path / "disk"
+    backing.write_bytes(_OLD * (8 * MIB // 4096))
+    with loop(backing, sector=sector) as device:
+        assert flash(image, Target(device, backing), capsys)[0] == 0
+        assert cli.main(["verify", str(image), str(device)]) == 0
+    assert backing.read_bytes()[: 3 * MIB + 777] == image.read_bytes()
+
+
 def test_zeros_reach_the_gaps_of_a_card(tmp_path: Path, capsys) -> None:
     """A hole of the block map outside every partition must not keep an old boot blob."""
     card = make_card(tmp_path / "card.img", size=16 * MIB, ranges=((MIB, MIB),))
