@@ -22,7 +22,7 @@ from embedkit.progress import Task
 #: Requests in flight: hides the latency of each; more gains nothing on cards.
 THREADS = 3
 _FIRST = 4096
-_TAIL_BYTES = 1 << 20
+_TAIL_BYTES = 128 << 10
 
 
 class DeviceWriter:
