@@ -19,6 +19,9 @@ _FREE = re.compile(r"^  Free blocks: (.*)$", re.MULTILINE)
 _BLOCK_SIZE = re.compile(r"^Block size:\s+(\d+)$", re.MULTILINE)
 _BLOCKS = re.compile(r"^Block count:\s+(\d+)$", re.MULTILINE)
 
+# The first FAT of any boot partition lies in it; a larger one counts as all used.
+_FAT_HEAD_BYTES = 64 << 20
+
 
 def used(path: Path, filesystem: str) -> tuple[Range, ...]:
     """The ranges of the image in ``path`` that must reach a card.
@@ -30,7 +33,7 @@ def used(path: Path, filesystem: str) -> tuple[Range, ...]:
         return _ext(path, size)
     if filesystem == "fat":
         with path.open("rb") as file:
-            return fat_used(file.read(min(size, 512 << 20)), size)
+            return fat_used(file.read(min(size, _FAT_HEAD_BYTES)), size)
     return (Range(0, size),)
 
 

@@ -24,12 +24,13 @@ _MARKS = {
     RegionKind.RESERVED: "░",
     RegionKind.GAP: "·",
 }
+# Pale fills with dark text for a bare SVG; a report's page recolours the classes.
 _FILLS = {
-    RegionKind.TABLE: "#7c3aed",
-    RegionKind.BLOB: "#2563eb",
-    RegionKind.PARTITION: "#15803d",
-    RegionKind.RESERVED: "#b45309",
-    RegionKind.GAP: "none",
+    RegionKind.TABLE: ("#ddd6fe", "fill-5"),
+    RegionKind.BLOB: ("#bfdbfe", "fill-4"),
+    RegionKind.PARTITION: ("#bbf7d0", "fill-1"),
+    RegionKind.RESERVED: ("#fde68a", "fill-2"),
+    RegionKind.GAP: ("none", "line"),
 }
 _SHOWN_REST = 1 << 30
 
@@ -144,22 +145,17 @@ def svg(card: CardMap) -> str:
 
 
 def _box(row: Region, x: float, y: float, width: float, height: float, left: float) -> list[str]:
-    fill = _FILLS[row.kind]
+    fill, style = _FILLS[row.kind]
     gap = row.kind is RegionKind.GAP
     dash = ' stroke-dasharray="3 3"' if gap else ""
+    muted = ' class="muted"'
     label = escape(f"{row.name} · {format_size(row.length)}")
     note = escape(f"{row.name}: bytes {row.first_byte} to {row.end - 1} {row.note}".strip())
     return [
-        (
-            f'<rect x="{x:.0f}" y="{y:.1f}" width="{width:.0f}" height="{height - 2:.1f}" rx="2" '
-            f'fill="{fill}" fill-opacity="0.85" stroke="#64748b"{dash}><title>{note}</title></rect>'
-        ),
-        (
-            f'<text x="{x + 8:.0f}" y="{y + height / 2 + 3:.1f}" '
-            f'fill="{"#64748b" if gap else "#ffffff"}">{label}</text>'
-        ),
-        (
-            f'<text x="{left - 8:.0f}" y="{y + 11:.1f}" text-anchor="end" fill="#64748b">'
-            f"{row.first_byte // SECTOR}</text>"
-        ),
+        f'<rect x="{x:.0f}" y="{y:.1f}" width="{width:.0f}" height="{height - 2:.1f}" rx="2" ',
+        f'class="{style}" fill="{fill}" stroke="#64748b"{dash}><title>{note}</title></rect>',
+        f'<text x="{x + 8:.0f}" y="{y + height / 2 + 3:.1f}"',
+        f"{muted if gap else ''}>{label}</text>",
+        f'<text x="{left - 8:.0f}" y="{y + 11:.1f}" text-anchor="end" class="muted">',
+        f"{row.first_byte // SECTOR}</text>",
     ]

@@ -7,16 +7,17 @@ an archive has them in.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
-from embedkit.errors import InputError
+from embedkit.errors import InputError, LackError
 from embedkit.media.archive import open_tar
 
+_CHUNK = 1 << 20
 _XATTR_PREFIX = "SCHILY.xattr."
 # What a root file system's programs depend on; ACLs and labels belong to the machine they were
 # made on.
@@ -168,15 +169,29 @@ def _tar_node(archive: tarfile.TarFile, member: tarfile.TarInfo, content: Path) 
         return replace(node, link_to=_clean(member.linkname))
     if member.isfile():
         source = archive.extractfile(member)
-        with content.open("wb") as out:
-            if source is not None:
-                shutil.copyfileobj(source, out, 1 << 20)
+        if source is not None:
+            _keep(source, content)
         return replace(node, content=content)
     if member.ischr() or member.isblk():
         return replace(node, device=(member.devmajor, member.devminor))
     if member.isdir() or member.isfifo():
         return node
     raise InputError(f"member '{member.name}' is of a type that a file system has not")
+
+
+def _keep(source: IO[bytes], content: Path) -> None:
+    """Raises LackError where the bytes have no room: the archive is not to blame for that."""
+    try:
+        out = content.open("wb")
+    except OSError as error:
+        raise LackError(f"cannot write {content}: {error.strerror}") from error
+    with out:
+        while chunk := source.read(_CHUNK):
+            try:
+                out.write(chunk)
+                out.flush()
+            except OSError as error:
+                raise LackError(f"no room to unpack the archive: {error.strerror}") from error
 
 
 def _tar_xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, bytes], ...]:

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -291,6 +292,19 @@ def test_failures_leave_nothing(
     assert "embedkit flash" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["card.img"]
     assert (out / "card.img").read_bytes() == b"the old one"
+
+
+@pytest.mark.needs("program:prlimit")
+def test_a_disk_that_fills_up(bone: Path, tmp_path: Path) -> None:
+    """Files may not grow past 4 MB: exit 3, the reason, and nothing left behind."""
+    ended = subprocess.run(
+        ["prlimit", "--fsize=4000000", sys.executable, "-m", "embedkit.cli", "compose",
+         "beaglebone-black", "--artifacts", bone / "artifacts", "-o", tmp_path / "card.img"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 3, ended.stderr
+    assert "File too large" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_content_larger_than_the_partition(
