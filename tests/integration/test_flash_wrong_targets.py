@@ -11,7 +11,6 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,7 @@ from support.flash_cards import MIB, Card, make_card
 from support.loops import loop, partitions
 
 from embedkit import cli
-from embedkit.errors import InputError
-from embedkit.media import blockdev, devices
-from embedkit.media.blockdev import open_device
+from embedkit.media import blockdev
 
 pytestmark = pytest.mark.needs("root", "loop")
 
@@ -308,101 +305,3 @@ class TestUnfit:
         message = refused(image, device, capsys)
         assert "counts sectors of 512 bytes, the device has sectors of 4096" in message
         assert digest(tmp_path / "disk") == before
-
-
-class TestAnotherDevice:
-    """Names move between devices: what was looked at must be what is opened."""
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"diskseq": 999_999}, "disk sequence"),
-            ({"size_bytes": SIZE - 512}, "size"),
-            ({"number": (7, 1234)}, "number"),
-        ],
-    )
-    def test_it_changed_since(self, tmp_path: Path, stack, change, message) -> None:
-        device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-        identity = devices.find(str(device)).identity
-        if identity.diskseq is None and "diskseq" in change:
-            pytest.skip("a kernel before 5.15")
-        with pytest.raises(InputError, match=message):
-            open_device(replace(identity, **change), write=True)
-
-    def test_a_new_disk_under_the_old_name(self, tmp_path: Path, stack) -> None:
-        with loop(tmp_path / "one", size=SIZE) as first:
-            identity = devices.find(str(first)).identity
-        second = stack.enter_context(loop(tmp_path / "two", size=SIZE))
-        if second != first:
-            pytest.skip("the kernel gave it another name")
-        with pytest.raises(InputError, match="another device took this name"):
-            open_device(identity, write=True)
-
-
-class TestQuestions:
-    def test_no_terminal_and_no_yes(self, card: Card, tmp_path: Path, stack, capsys) -> None:
-        device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-        before = digest(tmp_path / "disk")
-        assert cli.main(["flash", str(card.path), str(device)]) == 2
-        assert "give --yes" in capsys.readouterr().err
-        assert digest(tmp_path / "disk") == before
-
-    @pytest.mark.parametrize("answer", ["yes", "y", "", "/dev/loop", "/dev/vda"])
-    def test_the_name_must_be_typed(self, card, tmp_path, stack, capsys, monkeypatch, answer):
-        device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-        before = digest(tmp_path / "disk")
-        monkeypatch.setattr("sys.stdin", _Terminal(answer + "\n"))
-        assert cli.main(["flash", str(card.path), str(device)]) == 2
-        shown = capsys.readouterr().err
-        assert f"Type '{device}'" in shown
-        assert "64.0 MiB" in shown
-        assert digest(tmp_path / "disk") == before
-
-    def test_the_right_name_starts_it(self, card, tmp_path, stack, capsys, monkeypatch) -> None:
-        device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-        monkeypatch.setattr("sys.stdin", _Terminal(f"{device}\n"))
-        assert cli.main(["flash", str(card.path), str(device)]) == 0
-
-    def test_unmount_on_request(self, card: Card, tmp_path: Path, stack, capsys) -> None:
-        device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-        _ext4(device)
-        (tmp_path / "mnt").mkdir()
-        run("mount", device, tmp_path / "mnt")
-        assert cli.main(["flash", str(card.path), str(device), "--yes", "--unmount"]) == 0
-        assert not (tmp_path / "mnt").is_mount()
-
-    def test_a_dry_run_writes_nothing(self, card: Card, tmp_path: Path, stack, capsys) -> None:
-        device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-        before = digest(tmp_path / "disk")
-        assert cli.main(["flash", str(card.path), str(device), "--dry-run"]) == 0
-        assert "nothing was written" in capsys.readouterr().out
-        assert digest(tmp_path / "disk") == before
-
-
-class _Terminal:
-    """Standard input on which somebody types."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def isatty(self) -> bool:
-        return True
-
-    def readline(self) -> str:
-        return self._text
-
-
-def test_a_user_without_permission_is_told_so(card: Card, tmp_path: Path, stack) -> None:
-    device = stack.enter_context(loop(tmp_path / "disk", size=SIZE))
-    identity = devices.find(str(device)).identity
-    pid = os.fork()
-    if pid == 0:  # the child alone gives up root
-        code = 1
-        try:
-            os.setgid(65534)
-            os.setuid(65534)
-            open_device(identity, write=True)
-        except Exception as error:
-            code = 0 if "no permission" in str(error) and "root" in str(error.hint) else 2
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
