@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from collections.abc import Iterator
@@ -105,17 +106,11 @@ class TestQuestions:
         assert (tmp_path / "disk").read_bytes() == before
 
 
-class _Terminal:
+class _Terminal(io.StringIO):
     """Standard input on which somebody types."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
 
     def isatty(self) -> bool:
         return True
-
-    def readline(self) -> str:
-        return self._text
 
 
 def test_a_user_without_permission_is_told_so(card: Card, tmp_path: Path, stack) -> None:
