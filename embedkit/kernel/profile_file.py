@@ -96,6 +96,7 @@ def _read_symbols(table: Table) -> dict[str, Symbol]:
             name,
             why=entry.text("why"),
             symptom=entry.text("symptom"),
+            match=_patterns(entry, "match"),
             exists=_versions(entry, "exists"),
             was=entry.texts("was"),
             implied_before=entry.boolean("implied_before"),
@@ -196,6 +197,16 @@ def _versions(entry: Table, key: str) -> Versions:
     except ValueError as error:
         entry.problems.add(entry.at(key), str(error))
         return Versions()
+
+
+def _patterns(entry: Table, key: str) -> tuple[str, ...]:
+    patterns = entry.texts(key)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            entry.problems.add(entry.at(key), f"'{pattern}' is not a regular expression: {error}")
+    return patterns
 
 
 def _check_references(profile: Profile, problems: Problems) -> None:
