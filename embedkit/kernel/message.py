@@ -26,12 +26,12 @@ _FEWEST_WORDS = 4
 _ESCAPED_BREAK = re.compile(r"\\+[nrt]")
 _ESCAPED_QUOTE = re.compile(r"\\+(?=[\"'`])")
 _COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_QUOTES = str.maketrans({character: "'" for character in '"`´‘’“”'})  # noqa: RUF001
+_QUOTES = str.maketrans(dict.fromkeys('"`´‘’“”', "'"))
 _SIMPLER = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[t ]\d\d:\d\d:\d\d[.,\d]*(?:z|[+-]\d\d:?\d\d)?"), "#"),
     (re.compile(r"\b(veth|tap|vx-)[0-9a-f.-]{5,}\b"), r"\1"),
     (re.compile(r"\bbr-[0-9a-f]{6,}\b"), "br"),
-    (re.compile(r"\b(?:[0-9a-f]{1,4}:){2,7}(?::?[0-9a-f]{1,4})+(?:/\d+)?"), "#"),
+    (re.compile(r"(?<![\w:])[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){2,8}(?:/\d+)?(?![\w:])"), "#"),
     (re.compile(r"\b\d+(?:\.\d+){3}(?:/\d+)?(?::\d+)?"), "#"),
     (re.compile(r"\bv\d+(?:\.\d+)*\b"), "v#"),
     (re.compile(r"\b0x[0-9a-f]+\b"), "#"),
@@ -61,6 +61,9 @@ _ERROR = re.compile("|".join(_ERRORS))
 _WORD = re.compile(r"[a-z0-9_!/<>=.-]*[a-z][a-z0-9_/<>=.-]*")
 # "dockerd: …": who says it is no part of what is said.
 _SPEAKER = re.compile(r"^[a-z][\w.() -]{0,30}?: ")
+
+# How much a common part weighs, and its words.
+_Cell = tuple[float, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ def find(text: str, symbols: Iterable[Symbol]) -> tuple[Match, ...]:
 def _by_pattern(text: str, symbols: tuple[Symbol, ...]) -> tuple[Match, ...]:
     hits = []
     for symbol in symbols:
-        spans = [hit.group() for pattern in symbol.match if (hit := _compiled(pattern).search(text))]
+        spans = [
+            hit.group() for pattern in symbol.match if (hit := _compiled(pattern).search(text))
+        ]
         if spans:
             hits.append((symbol, max(spans, key=len)))
     # The pattern that explains most of the message is the most particular one.
@@ -125,7 +130,7 @@ def _by_pattern(text: str, symbols: tuple[Symbol, ...]) -> tuple[Match, ...]:
     return tuple(sorted(matches, key=lambda match: -match.score))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
@@ -134,6 +139,11 @@ def alternatives(symptom: str) -> tuple[str, ...]:
     """The messages in a symptom: `` / `` stands between several."""
     parts = (_SPEAKER.sub("", normalise(part)) for part in symptom.split(" / "))
     return tuple(part for part in parts if part)
+
+
+@functools.lru_cache(maxsize=1024)
+def _said(symptom: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(_tokens(said) for said in alternatives(symptom))
 
 
 def _tokens(text: str) -> tuple[str, ...]:
@@ -149,7 +159,7 @@ def _weights(symbols: tuple[Symbol, ...]) -> Mapping[str, float]:
     """Word → how much it tells: the fewer symptoms have it, the more."""
     counts: Counter[str] = Counter()
     for symbol in symbols:
-        counts.update({word for said in alternatives(symbol.symptom) for word in _tokens(said)})
+        counts.update({word for words in _said(symbol.symptom) for word in words})
     return {word: math.log(1 + len(symbols) / count) for word, count in counts.items()}
 
 
@@ -164,8 +174,7 @@ def _by_words(
         if symbol.match:
             continue
         best: Match | None = None
-        for said in alternatives(symbol.symptom):
-            words = _tokens(said)
+        for words in _said(symbol.symptom):
             errors = _errors(words)
             whole = sum(weights[word] for word in words)
             if len(words) < _FEWEST_WORDS or (errors and not errors & present):
@@ -185,15 +194,16 @@ def _common(
     words: tuple[str, ...], message: tuple[str, ...], weights: Mapping[str, float]
 ) -> tuple[str, ...]:
     """The heaviest of ``words`` that ``message`` has in the same order."""
-    rows: list[list[tuple[float, tuple[str, ...]]]] = [[(0.0, ())] * (len(message) + 1)]
+    # The table of the longest common subsequence, of which only the last row is kept.
+    above: list[_Cell] = [(0.0, ())] * (len(message) + 1)
     for word in words:
-        above, row = rows[-1], [(0.0, ())]
+        row: list[_Cell] = [(0.0, ())]
         for column, other in enumerate(message, 1):
             best = max(above[column], row[-1], key=lambda cell: cell[0])
             if word == other:
                 weight, common = above[column - 1]
-                candidate = (weight + weights[word], (*common, word))
+                candidate: _Cell = (weight + weights[word], (*common, word))
                 best = max(best, candidate, key=lambda cell: cell[0])
             row.append(best)
-        rows.append(row)
-    return rows[-1][-1][1]
+        above = row
+    return above[-1][1]
