@@ -202,14 +202,16 @@ def _explain(match: Match, knowledge: _Knowledge) -> Explanation:
 def _finding(match: Match) -> Finding:
     symbol = match.symbol
     if match.certain:
-        how = "says this" if match.score == 1 else "may say this too"
+        how = "its absence says this" if match.score == 1 else "its absence may say this too"
+    elif symbol.module in match.words:
+        how = f"its module {symbol.module} was not found: it is missing or built in"
     else:
-        how = f"says much the same ({match.score:.0%} of its words)"
+        how = f"its absence says much the same ({match.score:.0%} of its words)"
     return Finding(
         id=f"CONFIG_{symbol.name}",
         status=Status.WARN if match.score == 1 or match.certain else Status.UNKNOWN,
         label=f"CONFIG_{symbol.name}",
-        state=f"its absence {how}",
+        state=how,
         detail=f"{symbol.why}\nExists {symbol.exists}." if symbol.exists else symbol.why,
         hint=f"set CONFIG_{symbol.name}=y" + (" or =m" if symbol.module else ""),
     )

@@ -19,6 +19,11 @@ from embedkit.kernel.profile import Symbol
 
 # Longer than any daemon's message; the rest of a pasted log says nothing new.
 MESSAGE_LIMIT = 16 * 1024
+# modprobe of kmod and of BusyBox, and OpenWrt's; what dockerd tries first says the same.
+_NO_MODULE = re.compile(
+    r"module '?([a-z0-9_-]+)'? not found in (?:directory|modules\.dep)"
+    r"|failed to find a module named ([a-z0-9_-]+)"
+)
 # So much of a symptom's weight has to be in the message, and so many of its words.
 _ENOUGH = 0.8
 _FEWEST_WORDS = 4
@@ -97,12 +102,15 @@ def normalise(text: str) -> str:
 def find(text: str, symbols: Iterable[Symbol]) -> tuple[Match, ...]:
     """The symbols that ``text`` points to, best first; none rather than a guess.
 
-    Where a pattern matches, similar words count no more.
+    Where a pattern matches or a module was not found, similar words count no more.
     """
     known = tuple(symbols)
-    certain = _by_pattern(normalise(text), known)
-    if certain:
-        return certain
+    simple = normalise(text)
+    certain = _by_pattern(simple, known)
+    named = {match.symbol.name for match in certain}
+    modules = tuple(m for m in _by_module(simple, known) if m.symbol.name not in named)
+    if certain or modules:
+        return certain + modules
     found: dict[str, Match] = {}
     weights = _weights(known)
     for line in re.split(r"[\r\n]+", text[:MESSAGE_LIMIT]):
@@ -128,6 +136,15 @@ def _by_pattern(text: str, symbols: tuple[Symbol, ...]) -> tuple[Match, ...]:
         for symbol, span in hits
     ]
     return tuple(sorted(matches, key=lambda match: -match.score))
+
+
+def _by_module(text: str, symbols: tuple[Symbol, ...]) -> Iterable[Match]:
+    """The symbols of modules that ``text`` says are not there; they may be built in, though."""
+    gone = {(hit[1] or hit[2]).replace("-", "_"): hit.group() for hit in _NO_MODULE.finditer(text)}
+    for symbol in symbols:
+        said = gone.get(symbol.module.replace("-", "_").lower())
+        if said is not None:
+            yield Match(symbol, 0.5, tuple(said.split()), certain=False)
 
 
 @functools.lru_cache(maxsize=1024)
