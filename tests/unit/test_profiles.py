@@ -59,6 +59,7 @@ def test_shipped_profile_is_whole(name: str) -> None:
         assert symbol.why and symbol.symptom, symbol.name
         assert "\n" not in symbol.symptom + symbol.why, symbol.name
         assert all(re.sub(r"\\.", "", p).islower() for p in symbol.match), symbol.name
+        assert all(re.compile(pattern) for pattern in symbol.match), symbol.name
         for old in symbol.was:
             before = profile.symbol(old).exists
             assert symbol.exists.low is not None, f"{symbol.name} was {old}, but since when?"
