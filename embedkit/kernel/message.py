@@ -28,8 +28,9 @@ _NO_MODULE = re.compile(
 _ENOUGH = 0.8
 _FEWEST_WORDS = 4
 
-_ESCAPED_BREAK = re.compile(r"\\+[nrt]")
-_ESCAPED_QUOTE = re.compile(r"\\+(?=[\"'`])")
+# Looking back first keeps a long run of backslashes from being read once for each of them.
+_ESCAPED_BREAK = re.compile(r"(?<!\\)\\+[nrt]")
+_ESCAPED_QUOTE = re.compile(r"(?<!\\)\\+(?=[\"'`])")
 _COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _QUOTES = str.maketrans(dict.fromkeys('"`´‘’“”', "'"))
 _SIMPLER = (

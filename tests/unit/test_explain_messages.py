@@ -109,6 +109,7 @@ def test_normalise(raw: str, simple: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=400))
+@example("\\" * 16000)
 @example("\\" * 300 + '"')
 @example("failed adding rsa{" * 20)
 def test_nothing_a_user_pastes_is_too_strange(text: str) -> None:
