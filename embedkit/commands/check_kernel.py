@@ -86,7 +86,12 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         runtime = check(profile.limits)
     bar = Level.NECESSARY if args.fail_on == _WORSE else Level(args.fail_on)
     return kernel_report.build(
-        result, bar, runtime=runtime, comparison=comparison, fail_on_worse=args.fail_on == _WORSE
+        result,
+        bar,
+        runtime=runtime,
+        comparison=comparison,
+        fail_on_worse=args.fail_on == _WORSE,
+        source=args.source if args.source and Path(args.source).is_file() else "",
     )
 
 

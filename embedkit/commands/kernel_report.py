@@ -44,8 +44,12 @@ def build(
     runtime: tuple[RuntimeCheck, ...] = (),
     comparison: Comparison | None = None,
     fail_on_worse: bool = False,
+    source: str = "",
 ) -> Report:
-    """The report of an audit, of the running system where given, and of what changed."""
+    """The report of an audit, of the running system where given, and of what changed.
+
+    ``source`` is the config's file, for those who show findings beside it.
+    """
     failed = audit.failed(bar) or any(not check.good and check.counts for check in runtime)
     if fail_on_worse and comparison is not None:
         failed = comparison.worse
@@ -67,6 +71,7 @@ def build(
         sections=tuple(section for section in sections if _has_content(section)),
         notes=tuple(_notes(audit)),
         data=kernel_data.build(audit, runtime, comparison),
+        source=source,
         renderings={"checkconfig": lambda: checkconfig.render(audit)},
     )
 

@@ -80,11 +80,16 @@ class Versions(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """What is known about one Kconfig symbol, whatever asks for it."""
+    """What is known about one Kconfig symbol, whatever asks for it.
+
+    ``match`` are regular expressions for messages that only its absence brings, over text as
+    :func:`embedkit.kernel.message.normalise` makes it.
+    """
 
     name: str
     why: str = ""
     symptom: str = ""
+    match: tuple[str, ...] = ()
     exists: Versions = Versions()
     was: tuple[str, ...] = ()
     implied_before: bool = False

@@ -67,7 +67,9 @@ def _load(name: str, parents: tuple[Path, ...]) -> Profile:
         weights.update(base.weights)
         sections += base.sections
         limits += base.limits
-    symbols.update(_read_symbols(table))
+    # Compiling the patterns takes longer than all the rest; a test does it for those that ship.
+    is_users = path.parent != data.shipped_folder("profiles")
+    symbols.update(_read_symbols(table, check_patterns=is_users))
     features.update(_read_features(table, problems))
     weights.update(_read_weights(table, features, problems))
     sections += [_read_section(section, problems) for section in table.tables("section")]
@@ -89,13 +91,14 @@ def _load(name: str, parents: tuple[Path, ...]) -> Profile:
     return profile
 
 
-def _read_symbols(table: Table) -> dict[str, Symbol]:
+def _read_symbols(table: Table, *, check_patterns: bool) -> dict[str, Symbol]:
     found = {}
     for name, entry in table.named_tables("symbols").items():
         found[name] = Symbol(
             name,
             why=entry.text("why"),
             symptom=entry.text("symptom"),
+            match=entry.texts("match"),
             exists=_versions(entry, "exists"),
             was=entry.texts("was"),
             implied_before=entry.boolean("implied_before"),
@@ -104,6 +107,8 @@ def _read_symbols(table: Table) -> dict[str, Symbol]:
             instead=entry.text("instead"),
             security=entry.boolean("security"),
         )
+        if check_patterns:
+            _check_patterns(entry, found[name].match)
         entry.finish()
     return found
 
@@ -196,6 +201,16 @@ def _versions(entry: Table, key: str) -> Versions:
     except ValueError as error:
         entry.problems.add(entry.at(key), str(error))
         return Versions()
+
+
+def _check_patterns(entry: Table, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            entry.problems.add(
+                entry.at("match"), f"'{pattern}' is not a regular expression: {error}"
+            )
 
 
 def _check_references(profile: Profile, problems: Problems) -> None:

@@ -29,7 +29,7 @@ _ICONS = {
 # broken up by an empty comment. Then what begins a block, and what begins markup in a line.
 _LIVE = r"@(?=\w)|\#(?=\d)|GH-(?=\d)|:(?=//)|www(?=\.)"
 _BLOCK = r"^[>\#+=-]|(?<=^\d)[.)](?=\s|$)|(?<=^\d\d)[.)](?=\s|$)"
-_MARKUP = r"[\\`*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[\#\w])"
+_MARKUP = r"[\\`*\[\]<|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=[\#\w])"
 _SPECIAL = re.compile(f"(?P<live>{_LIVE})|{_BLOCK}|{_MARKUP}", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"[\w./:=+-]+")
 _BACKTICKS = re.compile(r"`+")

@@ -40,12 +40,19 @@ def test_a_kernel_with_everything_runs_docker() -> None:
     assert not result.failed(Level.OPTIONAL)
 
 
-@pytest.mark.parametrize("symbol", ["NET_NS", "VETH", "BRIDGE", "NF_NAT", "POSIX_MQUEUE", "KEYS"])
+@pytest.mark.parametrize("symbol", ["NET_NS", "VETH", "BRIDGE", "NF_NAT", "POSIX_MQUEUE"])
 def test_without_a_core_symbol_docker_does_not_run(symbol: str) -> None:
     result = audited(without(everything(), [symbol]))
     assert result.verdict is Verdict.FAILS
     assert result.failed()
     assert [c.symbol.name for c in result.lacking(Level.NECESSARY)] == [symbol]
+
+
+@pytest.mark.parametrize("symbol", ["KEYS", "BRIDGE_NETFILTER"])
+def test_docker_runs_without_some_necessary_symbols_but_the_check_fails(symbol: str) -> None:
+    result = audited(without(everything(), [symbol]))
+    assert result.verdict is Verdict.LIMITS
+    assert result.failed()
 
 
 def test_an_optional_symbol_changes_neither_verdict_nor_exit_code() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from markdown_it import MarkdownIt
 from support.reports import PAYLOADS, reports
 from support.sample_report import one_finding, sample
@@ -32,6 +32,7 @@ def _plain(text: str) -> str:
 
 
 @given(reports)
+@example(one_finding(label="x", detail="__0__ ___a___ _b_ a__b_c"))
 def test_any_report_makes_markup_of_ours_alone(report: Report) -> None:
     text = render(report)
     text.encode("utf-8")
