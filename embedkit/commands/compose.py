@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from embedkit import board
 from embedkit.errors import InputError, did_you_mean
@@ -17,6 +18,7 @@ from embedkit.media.layout import (
     FilesystemSource,
 )
 from embedkit.media.planner import plan
+from embedkit.media.publish import Published, publish
 from embedkit.report.model import Report, Section, Status, Step
 from embedkit.ui import Ui
 from embedkit.units import SECTOR, format_size, parse_size
@@ -84,21 +86,33 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
             raise InputError(f"--size {args.size} is not a multiple of 4 KiB")
     card = card_plan(args, size_bytes=size, power_of_two=power_of_two)
     if args.dry_run:
-        return _report(card, "nothing was written: this is the plan", ())
-    from embedkit.media.publish import publish
-
+        return _report(card, "nothing was written: this is the plan", None)
     done = publish(card, args.image, progress=ui)
-    facts = (
+    return _report(card, f"{done.image} is a card for {card.board}", done)
+
+
+def _facts(done: Published) -> tuple[tuple[str, str], ...]:
+    return (
         ("image", f"{done.image} ({format_size(done.file_bytes)})"),
         ("sha256", done.sha256),
         ("block map", str(done.block_map)),
         ("manifest", str(done.manifest)),
         ("to be written", f"{format_size(done.mapped_bytes)} of {format_size(done.size_bytes)}"),
     )
-    return _report(card, f"{done.image} is a card for {card.board}", facts)
 
 
-def _report(card: CardPlan, verdict: str, facts: tuple[tuple[str, str], ...]) -> Report:
+def _image_data(done: Published) -> dict[str, Any]:
+    return {
+        "path": str(done.image),
+        "bytes": done.file_bytes,
+        "sha256": done.sha256,
+        "block_map": str(done.block_map),
+        "manifest": str(done.manifest),
+        "mapped_bytes": done.mapped_bytes,
+    }
+
+
+def _report(card: CardPlan, verdict: str, done: Published | None) -> Report:
     drawing = cardmap.of_plan(card)
     return Report(
         command="compose",
@@ -107,7 +121,7 @@ def _report(card: CardPlan, verdict: str, facts: tuple[tuple[str, str], ...]) ->
         status=Status.OK,
         facts=(
             ("card", f"{card.size_bytes // SECTOR} sectors ({format_size(card.size_bytes)})"),
-            *facts,
+            *(_facts(done) if done else ()),
         ),
         sections=(
             Section("map", text=cardmap.text(drawing), svg=cardmap.svg(drawing)),
@@ -132,7 +146,7 @@ def _report(card: CardPlan, verdict: str, facts: tuple[tuple[str, str], ...]) ->
                 {"name": extent.name, "first_byte": extent.first_byte, "length": extent.length}
                 for extent in card.extents
             ],
-            **dict(facts),
+            "image": _image_data(done) if done else None,
         },
     )
 

@@ -382,11 +382,12 @@ def _regions(
 def _zeroed(
     form: Layout, placed: list[_Placed], size: int, kept: tuple[Range, ...]
 ) -> tuple[Range, ...]:
-    """What must be zero where nothing is written: the head, all gaps up to the last
-    partition's end, the partitions without content, and the last MiB (an old GPT's backup)."""
+    """What must be zero where nothing is written: the head, all gaps up to the last partition's
+    end, what is reserved, partitions without content, the last MiB (an old GPT's backup)."""
     filled = [Range(part.start, part.size) for part in placed if part.spec.filesystem]
     last = max((item.end for item in filled), default=size)
     gaps = complement(filled, last)
     head = [Range(0, min(form.zero_head, size))] if form.zero_head else []
+    reserved = [Range(item.offset, item.size) for item in form.reserved]
     tail = [Range(max(size - _MIB, last), min(_MIB, size - last))]
-    return subtract([*gaps, *head, *tail], kept)
+    return subtract([*gaps, *head, *reserved, *tail], kept)

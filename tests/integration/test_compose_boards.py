@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import io
 import json
 import os
@@ -333,3 +334,18 @@ def test_dry_run_writes_nothing(
     assert compose(*words, "--json") == 0
     data = json.loads(capsys.readouterr().out)["data"]
     assert {"partition table", "partition 1 (boot)"} <= {item["name"] for item in data["regions"]}
+    assert data["image"] is None
+
+
+def test_json_names_what_was_written(
+    bone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "card.img.gz"
+    words = ["beaglebone-black", "--artifacts", bone / "artifacts", "-o", image, "--json"]
+    assert compose(*words) == 0
+    made = json.loads(capsys.readouterr().out)["data"]["image"]
+    assert made["path"] == str(image) and made["bytes"] == image.stat().st_size
+    assert made["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    manifest = json.loads(Path(made["manifest"]).read_text())
+    assert manifest["image"]["sha256"] == made["sha256"]
+    assert Path(made["block_map"]).exists()
