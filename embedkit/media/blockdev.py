@@ -23,7 +23,6 @@ _BLKRRPART = 0x125F
 _BLKSSZGET = 0x1268
 _BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
-_BLKGETSIZE64 = 0x80081272
 _BLKGETDISKSEQ = 0x80081280
 # A device that is asked to zero or discard gigabytes at once cannot be interrupted meanwhile.
 _STEP = 256 << 20
@@ -197,10 +196,10 @@ def check_identity(descriptor: int, identity: Identity) -> None:
 def device_size(descriptor: int) -> int:
     """Bytes. Raises DeviceFault where there is no medium."""
     try:
-        answer = fcntl.ioctl(descriptor, _BLKGETSIZE64, b"\0" * 8)
+        # Not BLKGETSIZE64: its number depends on the machine's word.
+        return os.lseek(descriptor, 0, os.SEEK_END)
     except OSError as error:
-        raise _fault("size", error, None) from error
-    return int(struct.unpack("Q", answer)[0])
+        raise _fault("tell its size", error, None) from error
 
 
 def sector_size(descriptor: int) -> int:
@@ -208,7 +207,7 @@ def sector_size(descriptor: int) -> int:
     try:
         answer = fcntl.ioctl(descriptor, _BLKSSZGET, b"\0" * 4)
     except OSError as error:
-        raise _fault("sector size", error, None) from error
+        raise _fault("tell its sector size", error, None) from error
     return int(struct.unpack("i", answer)[0])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from embedkit.errors import EmbedkitError, InputError, TargetError
 from embedkit.media import journal as journals
@@ -47,13 +47,21 @@ def write_image(
     outcomes. KeyboardInterrupt passes through, after every device was left resumable.
     """
     devices: list[BlockDevice] = []
+    flash: _Flash | None = None
     try:
         for identity in targets:
             devices.append(open_device(identity, write=True, direct=options.direct))
-        return _Flash(image, content, devices, targets, options, progress).run()
+        flash = _Flash(image, content, devices, targets, options, progress)
+        return flash.run()
+    except InputError as error:
+        error.where = error.where or image.info.name
+        raise
     finally:
-        for device in devices:
-            device.close()
+        # After a second Ctrl-C a thread may still write: the number of its descriptor must
+        # not become another file's. The process is about to end, and closes it.
+        if flash is None or flash.idle:
+            for device in devices:
+                device.close()
 
 
 class _Flash:
@@ -79,6 +87,7 @@ class _Flash:
         self.entries: list[Entry] = []
         self.head = memoryview(aligned_buffer(HEAD_BYTES))
         self.begun = time.monotonic()
+        self._futures: list[Future[Outcome]] = []
 
     def run(self) -> tuple[Outcome, ...]:
         reader = self.image.reader(self.content.mapped)
@@ -93,15 +102,21 @@ class _Flash:
                 writer.fault = writer.fault or failure
         with ThreadPoolExecutor(max(1, len(self.writers))) as pool:
             stop = threading.Event()
-            futures = [
+            self._futures = [
                 pool.submit(self._complete, writer, layout, written_at, stop)
                 for writer in self.writers
             ]
             try:
-                return tuple(future.result() for future in futures)
+                return tuple(future.result() for future in self._futures)
             except BaseException:
                 stop.set()
                 raise
+
+    @property
+    def idle(self) -> bool:
+        """No thread uses a device any more."""
+        done = all(future.done() for future in self._futures)
+        return done and all(writer.idle for writer in self.writers)
 
     def _check_sizes(self, devices: Sequence[BlockDevice]) -> None:
         for device in devices:

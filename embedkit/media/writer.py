@@ -116,6 +116,11 @@ class DeviceWriter:
             except Exception as error:
                 self.fault = error
 
+    @property
+    def idle(self) -> bool:
+        """No thread writes any more."""
+        return not any(thread.is_alive() for thread in self._threads)
+
     def seal(self, head: memoryview) -> None:
         """Writes the first megabyte: all but 4 KiB, a flush, then those. Raises DeviceFault."""
         for part in reversed(self.head_parts()):

@@ -24,7 +24,7 @@ _FOOTER = b"YZ"
 _MEMORY = 160 << 20
 _PIECE = 1 << 20
 # Blocks that wait decoded, together; and the largest block that is decoded as a whole.
-_AHEAD = 96 << 20
+_AHEAD = 64 << 20
 _WHOLE_BLOCK = 32 << 20
 _MAX_RECORDS = 4_000_000
 
