@@ -163,16 +163,18 @@ def _quoted(text: str) -> str:
 
 
 def grow(source: FilesystemSource, path: Path, size: int, *, epoch: int) -> None:
-    """Makes the image in ``path`` fill ``size`` bytes; checks and, where needed, repairs it first.
+    """Makes the image in ``path`` fill ``size`` bytes; checks it first.
 
-    resize2fs refuses a file system that was ever mounted until e2fsck -f has seen it.
+    A journal is replayed and a count put right; damage that may have cost content is not
+    papered over but raises InputError. resize2fs refuses a file system that was ever mounted
+    until e2fsck -f has seen it.
     """
     # e2fsck asks a variable of its own for the time.
     environment = {"E2FSPROGS_FAKE_TIME": str(epoch), "E2FSCK_TIME": str(epoch)}
-    ended = process.run(["e2fsck", "-f", "-y", path], env=environment, check=False)
+    ended = process.run(["e2fsck", "-f", "-p", path], env=environment, check=False)
     if ended.returncode not in (0, 1):
         raise InputError(
-            f"the file system cannot be repaired: {ended.complaint}",
+            f"the file system is damaged: {ended.complaint}",
             where=str(source.content),
             hint="e2fsck -f shows what is wrong with it",
         )

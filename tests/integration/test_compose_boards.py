@@ -194,21 +194,63 @@ def test_same_inputs_same_bytes(
     assert filecmp.cmp(bone / "card.img.bmap", tmp_path / "card.img.bmap", shallow=False)
 
 
-@pytest.mark.parametrize(("suffix", "program"), [(".zst", "zstd"), (".gz", "gzip"), (".xz", "xz")])
-def test_compressed_images(bone: Path, tmp_path: Path, suffix: str, program: str) -> None:
-    packed = tmp_path / f"card.img{suffix}"
-    assert compose("beaglebone-black", "--artifacts", bone / "artifacts", "-o", packed) == 0
-    first = packed.read_bytes()
-    with (tmp_path / "plain").open("wb") as out:
-        subprocess.run([program, "-dc", packed], check=True, stdout=out)
-    assert filecmp.cmp(tmp_path / "plain", bone / "card.img", shallow=False)
-    assert filecmp.cmp(tmp_path / "card.img.bmap", bone / "card.img.bmap", shallow=False)
-    # Once more, over what is there: the same bytes, and nothing beside them.
-    assert compose("beaglebone-black", "--artifacts", bone / "artifacts", "-o", packed) == 0
-    assert packed.read_bytes() == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["plain", packed.name, "card.img.bmap", "card.img.json"]
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A board whose card has nothing but 12 MiB of ext4."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'title = "x"\narch = "arm"\n[layouts.sd]\n[layouts.sd.partitions.root]\noffset = "1MiB"\n'
+        'size = "12MiB"\nfilesystem = "ext4"\nimage = "rootfs.tar"\n'
     )
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "program"), [(".zst", "zstd"), (".gz", "gzip"), (".xz", "xz")])
+def test_compressed_images(small: Path, tmp_path: Path, suffix: str, program: str) -> None:
+    tar, out = rootfs_tar(tmp_path / "rootfs.tar"), tmp_path / "out"
+    out.mkdir()
+    packed = out / f"card.img{suffix}"
+    assert compose(small, "--blob", f"root={tar}", "-o", tmp_path / "card.img") == 0
+    assert compose(small, "--blob", f"root={tar}", "-o", packed) == 0
+    first = packed.read_bytes()
+    unpacked = subprocess.run([program, "-dc", packed], check=True, capture_output=True).stdout
+    assert unpacked == (tmp_path / "card.img").read_bytes()
+    assert filecmp.cmp(tmp_path / "card.img.bmap", out / "card.img.bmap", shallow=False)
+    # Once more, over what is there: the same bytes, and nothing beside them.
+    assert compose(small, "--blob", f"root={tar}", "-o", packed) == 0
+    assert packed.read_bytes() == first
+    names = sorted(path.name for path in out.iterdir())
+    assert names == sorted([packed.name, "card.img.bmap", "card.img.json"])
+
+
+def ext4_image(path: Path, *debugfs: str) -> Path:
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", path, "6M"], check=True, capture_output=True)
+    for command in debugfs:
+        subprocess.run(["debugfs", "-w", "-R", command, path], check=True, capture_output=True)
+    return path
+
+
+def test_an_image_that_was_mounted_is_grown(small: Path, tmp_path: Path) -> None:
+    """resize2fs alone refuses it: last mounted after it was last checked, and not unmounted."""
+    image = ext4_image(
+        tmp_path / "used.ext4", "ssv mtime 20300101", "ssv mnt_count 3", "ssv state 0"
+    )
+    refused = subprocess.run(["resize2fs", image, "8M"], check=False, capture_output=True)
+    assert refused.returncode != 0
+    assert compose(small, "--blob", f"root={image}", "-o", tmp_path / "card.img") == 0
+    part = cards.cut_out(tmp_path / "card.img", 2048, 24576, tmp_path / "part")
+    assert cards.is_clean(part)
+    facts = cards.facts(part)
+    assert int(facts["Block count"]) * int(facts["Block size"]) == 12 << 20
+
+
+def test_a_damaged_image_is_refused(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = ext4_image(tmp_path / "bad.ext4", "clri <2>")
+    assert compose(small, "--blob", f"root={image}", "-o", tmp_path / "card.img") == 2
+    assert "the file system is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "card.img").exists()
 
 
 @pytest.mark.needs("program:bmaptool")
