@@ -74,16 +74,24 @@ def _table_places(layout: Layout) -> Iterator[Place]:
         yield Place("GPT entries", "table", start, start + _GPT_ENTRIES_BYTES)
 
 
-def conflicts(layout: Layout) -> tuple[str, ...]:
-    """One sentence for every pair of places that share bytes without being allowed to."""
+def overlaps(layout: Layout) -> tuple[tuple[Place, Place, int], ...]:
+    """Every pair of places that share bytes, and how many, allowed or not."""
     found = places(layout)
     return tuple(
-        f"{describe(one)} and {describe(other)} overlap by {format_size(shared)}"
+        (one, other, shared)
         for index, one in enumerate(found)
         for other in found[index + 1 :]
         if (shared := _shared(one, other)) > 0
-        and other.name not in one.excused
-        and one.name not in other.excused
+    )
+
+
+def conflicts(layout: Layout) -> tuple[str, ...]:
+    """One sentence for every pair of places that share bytes without being allowed to."""
+    return tuple(
+        f"{describe(one)} and {describe(other)} overlap"
+        + ("" if one.end is None or other.end is None else f" by {format_size(shared)}")
+        for one, other, shared in overlaps(layout)
+        if other.name not in one.excused and one.name not in other.excused
     )
 
 

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     return Report(
         command="boards show",
         title=found.title,
-        verdict=f"{found.name}: {len(found.layouts)} layouts, '{found.default_layout.name}' "
-        "is the default",
+        verdict=f"{found.name}: '{found.default_layout.name}' is the default of "
+        f"{len(found.layouts)} layout{'s' if len(found.layouts) > 1 else ''}",
         status=Status.OK,
         facts=tuple(_facts(found)),
         sections=tuple(sections),

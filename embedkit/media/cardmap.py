@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from embedkit.board.geometry import places
+from embedkit.board.geometry import overlaps, places
 from embedkit.board.model import Layout
 from embedkit.media.layout import CardPlan, Region, RegionKind
 from embedkit.media.ranges import Range, complement
@@ -65,28 +65,26 @@ def of_layout(layout: Layout) -> CardMap:
         note += ", kept as it is" if kept else ""
         regions.append(Region(place.name, kind, place.start, end - place.start, note[2:]))
     size = max((region.end for region in regions), default=0)
-    return _map(regions, size, open_end)
+    shared = tuple((one.name, other.name, amount) for one, other, amount in overlaps(layout))
+    return _map(regions, size, open_end, shared)
 
 
 def of_plan(plan: CardPlan) -> CardMap:
     """A planned card."""
-    return _map(plan.regions, plan.size_bytes, False)
+    # A plan's extents never overlap: what was cut for another is among its warnings.
+    return _map(plan.regions, plan.size_bytes, False, ())
 
 
-def _map(regions: Sequence[Region], size: int, open_end: bool) -> CardMap:
+def _map(
+    regions: Sequence[Region], size: int, open_end: bool, shared: tuple[tuple[str, str, int], ...]
+) -> CardMap:
     taken = [Range(region.first_byte, region.length) for region in regions]
     gaps = [
         Region("(gap)", RegionKind.GAP, hole.first_byte, hole.length)
         for hole in complement(taken, size)
     ]
     rows = sorted([*regions, *gaps], key=lambda region: (region.first_byte, -region.length))
-    overlaps = [
-        (one.name, other.name, shared)
-        for index, one in enumerate(regions)
-        for other in regions[index + 1 :]
-        if (shared := min(one.end, other.end) - max(one.first_byte, other.first_byte)) > 0
-    ]
-    return CardMap(tuple(rows), tuple(overlaps), size, open_end)
+    return CardMap(tuple(rows), shared, size, open_end)
 
 
 def steps(length: int) -> int:
