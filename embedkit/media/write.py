@@ -30,7 +30,7 @@ from embedkit.units import format_size
 # So much is checked against the block map before the first byte is written: an image and a
 # .bmap that do not belong together differ at once.
 _PRIME_BATCHES = 16
-_PRIME_SECONDS = 0.1
+_PRIME_SECONDS = 0.04
 
 
 def write_image(
@@ -221,7 +221,8 @@ class _Flash:
         for batch in stream:
             self._check(batch, checker)
             primed.append(batch)
-            if len(primed) >= _PRIME_BATCHES or time.monotonic() - begun > _PRIME_SECONDS:
+            late = time.monotonic() - begun > _PRIME_SECONDS
+            if len(primed) >= _PRIME_BATCHES or late or not self.content.sums:
                 break
         return primed
 
