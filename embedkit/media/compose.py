@@ -18,7 +18,6 @@ from embedkit.media.layout import (
     Extent,
     FileSource,
     FilesystemSource,
-    ZeroSource,
 )
 from embedkit.media.ranges import Range, align, merge, subtract
 from embedkit.media.sparse import copy_sparse
@@ -94,7 +93,8 @@ def materialise(plan: CardPlan, path: Path, *, progress: Progress) -> Composed:
         raise InputError(f"{path} exists already") from error
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise LackError(f"cannot write {path}: {error.strerror}") from error
+        where = str(error.filename) if error.filename else None
+        raise LackError(f"{path} cannot be made: {error.strerror}", where=where) from error
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -114,10 +114,8 @@ def _place(
     elif isinstance(source, FileSource):
         _expect(source, extent)
         copy_sparse(source.path, out, extent.first_byte, skip=source.skip, length=extent.length)
-    elif isinstance(source, FilesystemSource):
-        return _filesystem(extent, source, out, scratch, epoch, progress)
     else:
-        assert isinstance(source, ZeroSource)
+        return _filesystem(extent, source, out, scratch, epoch, progress)
     return [extent.range]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from embedkit.media.ranges import Range, complement, merge
+from embedkit.media.ranges import Range
 from embedkit.media.tables import PartitionTable
 
 
@@ -54,11 +54,6 @@ class BytesSource:
     data: bytes
 
 
-@dataclass(frozen=True)
-class ZeroSource:
-    """Zeros that must reach the card."""
-
-
 class ContentKind(StrEnum):
     """What a file system is filled from."""
 
@@ -88,7 +83,7 @@ class FilesystemSource:
     grow: bool = True
 
 
-Source = FileSource | BytesSource | ZeroSource | FilesystemSource
+Source = FileSource | BytesSource | FilesystemSource
 
 
 @dataclass(frozen=True)
@@ -136,11 +131,3 @@ class CardPlan:
         if before:
             return f"gap after {max(before, key=lambda region: region.end).name}"
         return "gap at the card's start"
-
-    def gaps(self) -> tuple[Region, ...]:
-        """What no region claims."""
-        taken = merge(Range(region.first_byte, region.length) for region in self.regions)
-        return tuple(
-            Region("(gap)", RegionKind.GAP, hole.first_byte, hole.length)
-            for hole in complement(taken, self.size_bytes)
-        )
