@@ -1,0 +1,251 @@
+"""kconfiglib, taught what kernels have learnt since its last release (14.1.0, July 2020).
+
+A private copy of the module is loaded, so that what is changed here reaches nobody else who
+imports kconfiglib in this process. What differs from the stock module:
+
+* three constructs are rewritten line by line as they are read: the bare ``modules`` attribute
+  (kernel 5.13), ``transitional`` (6.18) and ``depends on X if Y`` (7.2);
+* ``imply`` follows ``sym_calc_value()`` of kernel 5.7 and newer where the tree is that new: the
+  implied value obeys the direct dependency, an implied y no longer turns m into y, and an
+  implied symbol is written even when its dependency holds it at n;
+* the environment that a tree reads (``$(ARCH)``, ``option env="ARCH"``, ``$ARCH`` in old
+  trees) is a plain mapping, and ``$(shell …)`` goes to a function of the caller's;
+* characters that the kernel's own lexer skips with a warning do not end the parse;
+* it can tell which symbols are selected against their dependencies.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from embedkit.errors import LackError
+
+TRANSITIONAL_PROMPT = "a transitional symbol"
+# Runs one ``$(shell …)`` command and returns its output, as text.
+Shell = Callable[[str], str]
+
+_TRANSITIONAL = re.compile(r"\s*transitional\s*(#.*)?$")
+_OLD_MACRO = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
+
+
+@cache
+def load() -> ModuleType:
+    """The private, adapted module. Raises LackError where kconfiglib is not installed."""
+    spec = importlib.util.find_spec("kconfiglib")
+    if spec is None or spec.loader is None:
+        raise LackError("kconfiglib is not installed", hint="pip install kconfiglib")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    nothing: dict[str, str] = {}
+    shim: Any = SimpleNamespace(
+        environ=nothing,
+        getenv=lambda name, default=None: default,
+        sep=os.sep,
+        path=os.path,
+        uname=os.uname,
+    )
+    adapted: Any = module
+    adapted.os = shim
+    adapted.expandvars = lambda text: text
+    adapted.Symbol = _symbol_class(adapted)
+    # The module compares classes by identity, here through a set made at import.
+    adapted._SYMBOL_CHOICE = frozenset({adapted.Symbol, adapted.Choice})
+    adapted.Kconfig = _kconfig_class(adapted)
+    return module
+
+
+def _symbol_class(lib: Any) -> Any:
+    base = lib.Symbol
+    expr_value = lib.expr_value
+
+    class Symbol(base):  # type: ignore[misc]
+        __slots__ = ()
+
+        @property
+        def tri_value(self) -> int:
+            if self._cached_tri_val is not None:
+                return int(self._cached_tri_val)
+            if not self.kconfig.modern_imply or self.weak_rev_dep is self.kconfig.n:
+                return int(base.tri_value.fget(self))
+            implied = expr_value(self.weak_rev_dep)
+            if implied == 1 and self.type is lib.BOOL:
+                implied = 2
+            # sym_calc_value() of 5.7: newval = (default || implied) && dir_dep, unless the user
+            # gave a value for a visible symbol; then select.
+            visible = self.visibility
+            if visible and self.user_value is not None:
+                value = min(self.user_value, visible)
+                write = True
+            else:
+                value = 0
+                for default, condition in self.defaults:
+                    limit = expr_value(condition)
+                    if limit:
+                        value = min(expr_value(default), limit)
+                        break
+                write = bool(visible or value or implied)
+                if implied:
+                    value = min(max(value, implied), expr_value(self.direct_dep))
+            selected = expr_value(self.rev_dep)
+            if selected:
+                write = True
+                if expr_value(self.direct_dep) < selected:
+                    self._warn_select_unsatisfied_deps()
+                value = max(value, selected)
+            if value == 1 and self.type is lib.BOOL:
+                value = 2
+            self._write_to_conf = write
+            self._cached_tri_val = value
+            return int(value)
+
+        @property
+        def config_string(self) -> str:
+            if self.name in self.kconfig.transitional:
+                return ""
+            return str(base.config_string.fget(self))
+
+        def _warn_select_unsatisfied_deps(self) -> None:
+            # The stock warning walks all selectors for its text; nobody reads it here.
+            pass
+
+    return Symbol
+
+
+def _kconfig_class(lib: Any) -> Any:
+    base = lib.Kconfig
+
+    class Kconfig(base):  # type: ignore[misc]
+        """One tree. ``root`` is its folder, ``environment`` what make would have exported."""
+
+        def __init__(
+            self, root: str, environment: Mapping[str, str], shell: Shell, modern_imply: bool
+        ) -> None:
+            self.modern_imply = modern_imply
+            self.transitional: set[str] = set()
+            self._root = root
+            self._environment = environment
+            self._shell = shell
+            self._opened_top = False
+            self._node: Any = None
+            self._config_text = ""
+            super().__init__("Kconfig", warn=True, warn_to_stderr=False)
+
+        def load_text(self, text: str) -> None:
+            """Replaces the configuration by ``text``, as load_config() does from a file."""
+            self._config_text = text
+            self._warn_assign_no_prompt = False
+            try:
+                self._load_config("", replace=True)
+            finally:
+                self._warn_assign_no_prompt = True
+
+        def _open_config(self, _filename: str) -> Any:
+            # Universal newlines, as a file would be read.
+            return io.StringIO(self._config_text.replace("\r\n", "\n"))
+
+        def _open(self, filename: str, mode: str) -> Any:
+            if mode != "r":
+                raise ValueError("a tree is only ever read")
+            if not self._opened_top:
+                # The first thing that the constructor opens, just before it parses: the one
+                # place where what it took from the environment can be put right.
+                self._opened_top = True
+                self.srctree = self._root
+                self._srctree_prefix = os.path.realpath(self._root) + os.sep
+                self._functions["shell"] = (_call_shell, 1, 1)
+                self._functions["info"] = (lambda *_: "", 1, 1)
+                filename = os.path.join(self._root, "Kconfig")
+            return open(filename, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+
+        def _parse_props(self, node: Any) -> None:
+            self._node = node
+            super()._parse_props(node)
+
+        def _fn_val(self, args: list[str]) -> str:
+            name = args[0]
+            if name in self.variables or name in self._functions:
+                return str(super()._fn_val(args))
+            return self._environment.get(name, "")
+
+        def _tokenize(self, text: str) -> Any:
+            if "transitional" in text and _TRANSITIONAL.match(text):
+                # Its old value is read although it has no prompt, and it is never written:
+                # a prompt that is always visible does the first, config_string the second.
+                self._line = text
+                self.transitional.add(self._node.item.name)
+                return (lib._T_PROMPT, TRANSITIONAL_PROMPT, None)
+            if "$" in text:
+                text = self._old_macros(text)
+            tokens = self._tokens_of(text)
+            first = tokens[0]
+            if first is lib._T_MODULES:
+                return (lib._T_OPTION, lib._T_MODULES, None)
+            if first is lib._T_DEPENDS and lib._T_IF in tokens:
+                return self._conditional(tokens)
+            if first is lib._T_OPTION and tokens[1] is lib._T_ENV and len(tokens) > 4:
+                return self._from_environment(tokens[3])
+            return tokens
+
+        def _tokens_of(self, text: str) -> Any:
+            while True:
+                try:
+                    return super()._tokenize(text)
+                except lib.KconfigError as error:
+                    shorter = _without_stray(text, str(error))
+                    if shorter is None:
+                        raise
+                    self._warn("ignoring an unsupported character", self.filename, self.linenr)
+                    text = shorter
+
+        def _conditional(self, tokens: Any) -> Any:
+            """``depends on A if B`` is ``depends on !B || A``, as in the kernel's menu.c."""
+            middle = tokens.index(lib._T_IF)
+            opening, closing = lib._T_OPEN_PAREN, lib._T_CLOSE_PAREN
+            negated = [lib._T_NOT, opening, *tokens[middle + 1 : -1], closing]
+            needed = [opening, *tokens[2:middle], closing]
+            return [*tokens[:2], *negated, lib._T_OR, *needed, None]
+
+        def _from_environment(self, variable: str) -> Any:
+            """``option env="X"`` is a default that never reaches a .config."""
+            self._node.item.env_var = variable
+            value = self._lookup_const_sym(self._environment.get(variable, ""))
+            return [lib._T_DEFAULT, value, None]
+
+        def _old_macros(self, text: str) -> str:
+            """Trees before 4.18 write ``$SRCARCH`` in strings instead of ``$(SRCARCH)``."""
+
+            def value(match: re.Match[str]) -> str:
+                return self._environment.get(match.group(1), match.group(0))
+
+            return _OLD_MACRO.sub(value, text)
+
+    return Kconfig
+
+
+def _call_shell(kconf: Any, _name: str, command: str) -> str:
+    return str(kconf._shell(command))
+
+
+def _without_stray(text: str, complaint: str) -> str | None:
+    """``text`` without the first character that the kernel's lexer would skip, if that helps."""
+    if "unknown token" not in complaint:
+        return None
+    quote = ""
+    for index, character in enumerate(text):
+        if quote:
+            if character == quote:
+                quote = ""
+        elif character in "\"'":
+            quote = character
+        elif character == "#":
+            return None
+        elif not (character.isalnum() or character.isspace() or character in "_-/.$()&|=!<>{},:"):
+            return text[:index] + text[index + 1 :]
+    return None
