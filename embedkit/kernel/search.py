@@ -1,0 +1,470 @@
+"""Finds assignments that make a symbol reach a value: goals split along the tree's own rules.
+
+A goal is "this symbol (or expression) is at least / at most this value". Each function yields
+once for every way in which its goal holds, with the assignments of that way made; going on
+takes them back and tries the next way. Ways are tried cheapest first, where cheap means: few
+symbols that are not as they should be yet. Nothing here is random, so equal inputs give equal
+plans. Values are kconfiglib's: 0 (n), 1 (m), 2 (y).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from embedkit.kernel.wants import Prefer, Want
+from embedkit.kernel.world import LETTER, TRI, World
+
+NEVER = 1e9
+# Turning one of these on works, but brings much that nobody asked for.
+_DEAR = {"EXPERT": 8.0, "EMBEDDED": 8.0, "DEBUG_KERNEL": 4.0, "STAGING": 8.0}
+_LOWER = 6.0
+_SELECT = 2.0
+_ESTIMATE_DEPTH = 7
+_STEPS = 4000
+
+
+class GaveUp(Exception):
+    """The step budget of one want is used up."""
+
+
+class Search:
+    """One search over a World. ``via`` tells for each decision which symbol led to it."""
+
+    def __init__(self, world: World, prefer: Prefer = Prefer.AUTO) -> None:
+        self.world = world
+        self.prefer = prefer
+        self.via: dict[str, str] = {}
+        self._stack: list[str] = []
+        self._lib = world.lib
+        self._value: Callable[[Any], int] = self._lib.expr_value
+        self._steps = 0
+
+    def achieve(self, want: Want) -> Iterator[None]:
+        """Yields for every way found to fulfil ``want``. Raises GaveUp when it takes too long."""
+        self._steps = _STEPS
+        world = self.world
+        if world.holds(want):
+            yield
+            return
+        names = [name for name in want.symbols if world.symbol(name) is not None]
+        if want.value == "n":
+            yield from self._chain([lambda name=name: self.lower(name, 0) for name in names])
+            return
+        if want.value not in ("y", "m", "on"):
+            yield from self._text(want.symbol, want.value)
+            return
+        ways = []
+        for position, name in enumerate(names):
+            for rank, value in enumerate(self._targets(want, name)):
+                cost = self._cost_symbol(name, value, _ESTIMATE_DEPTH, {})
+                ways.append((position, rank, cost, name, value))
+        for *_, name, value in sorted(ways, key=lambda way: (way[2] >= NEVER, way)):
+            for _ in self.exactly(name, value) if want.value != "on" else self.reach(name, value):
+                if world.holds(want):
+                    yield
+
+    def _targets(self, want: Want, name: str) -> tuple[int, ...]:
+        symbol = self.world.syms[name]
+        if symbol.type == self._lib.BOOL:
+            return (2,) if want.value != "m" else ()
+        if want.value != "on":
+            return (TRI[want.value],)
+        return (1, 2) if self._modular(want.early) else (2, 1)
+
+    def _modular(self, early: bool) -> bool:
+        if self.prefer is Prefer.AUTO:
+            return not early
+        return self.prefer is Prefer.MODULE
+
+    # Goals on symbols
+
+    def reach(self, name: str, low: int) -> Iterator[None]:
+        """Makes the symbol at least ``low``."""
+        self._step()
+        world = self.world
+        symbol = world.syms[name]
+        if symbol.tri_value >= low and not self._only_by_default(symbol, low):
+            yield
+            return
+        if not self._may_touch(symbol):
+            return
+        if symbol.type == self._lib.BOOL:
+            low = 2
+        decided = world.decisions.get(name)
+        if decided == "n":
+            return
+        self._stack.append(name)
+        try:
+            for _, _, way in sorted(self._ways_up(symbol, low), key=lambda item: item[:2]):
+                mark = world.mark()
+                for _ in way():
+                    if symbol.tri_value >= low:
+                        self._stack.pop()
+                        try:
+                            yield
+                        finally:
+                            self._stack.append(name)
+                world.undo(mark)
+        finally:
+            self._stack.pop()
+
+    def _only_by_default(self, symbol: Any, low: int) -> bool:
+        # A goal that holds needs no act; kept as one place to say so.
+        return False
+
+    def _ways_up(self, symbol: Any, low: int) -> list[tuple[float, int, Callable[[], Iterator[None]]]]:
+        memo: dict[Any, float] = {}
+        depth = _ESTIMATE_DEPTH
+        ways: list[tuple[float, int, Callable[[], Iterator[None]]]] = []
+
+        def add(cost: float, way: Callable[[], Iterator[None]]) -> None:
+            ways.append((cost, len(ways), way))
+
+        bool_like = symbol.type == self._lib.BOOL
+        targets = (2,) if bool_like or low == 2 else ((1, 2) if self._modular(False) else (2, 1))
+        for node in symbol.nodes:
+            if not node.prompt:
+                continue
+            for rank, target in enumerate(targets):
+                need = 1 if bool_like else target
+                cost = self._cost(node.prompt[1], need, depth, memo) + rank * 0.1
+                add(cost, lambda t=target, n=need, c=node.prompt[1]: self._set(symbol, t, n, c))
+        for term in self._terms(symbol.rev_dep):
+            cost = _SELECT + self._cost(term, low, depth, memo)
+            add(cost, lambda t=term: self._by_select(symbol, t, low))
+        for default, condition in symbol.defaults:
+            cost = 0.5 + self._cost(condition, low, depth, memo)
+            cost += self._cost(default, low, depth, memo)
+            add(cost, lambda d=default, c=condition: self._both(c, d, low))
+        for term in self._terms(symbol.weak_rev_dep):
+            cost = _SELECT + self._cost(term, low, depth, memo)
+            add(cost, lambda t=term: self._by_select(symbol, t, low))
+        return [way for way in ways if way[0] < NEVER]
+
+    def _set(self, symbol: Any, target: int, need: int, condition: Any) -> Iterator[None]:
+        """Through the prompt: make it visible, then assign."""
+        world = self.world
+        for _ in self.at_least(condition, need):
+            mark = world.mark()
+            self._decide(symbol, target)
+            if symbol.tri_value >= target:
+                yield from self._mend(symbol, 0)
+            world.undo(mark)
+
+    def _decide(self, symbol: Any, target: int) -> None:
+        value = LETTER[target]
+        choice = symbol.choice
+        if choice is not None and target == 2 and choice.tri_value == 1 and self._m_wanted(symbol):
+            value = "m"
+        if self.world.assign(symbol.name, value):
+            parents = [name for name in reversed(self._stack) if name != symbol.name]
+            self.via[symbol.name] = parents[0] if parents else ""
+
+    def _m_wanted(self, symbol: Any) -> bool:
+        return False
+
+    def _mend(self, symbol: Any, depth: int) -> Iterator[None]:
+        """Gives what ``symbol`` selects the dependencies that it needs."""
+        if depth > 8:
+            return
+        goals = []
+        for target, condition in self._all_selects(symbol):
+            selected = min(self._value(condition), symbol.tri_value)
+            if not selected:
+                continue
+            if target.orig_type == self._lib.BOOL:
+                selected = 1
+            if self._value(target.direct_dep) < selected:
+                goals.append(lambda t=target, s=selected: self.at_least(t.direct_dep, s))
+        if not goals:
+            yield
+            return
+        yield from self._chain(goals)
+
+    def _all_selects(self, symbol: Any) -> list[tuple[Any, Any]]:
+        """What it selects, and what those select in turn."""
+        found: list[tuple[Any, Any]] = []
+        seen = {symbol.name}
+        queue = [symbol]
+        while queue:
+            for target, condition in queue.pop(0).selects:
+                if self._value(condition):
+                    found.append((target, condition))
+                    if target.name not in seen:
+                        seen.add(target.name)
+                        queue.append(target)
+        return found
+
+    def _by_select(self, symbol: Any, term: Any, low: int) -> Iterator[None]:
+        """Through what selects (or implies) it, its own dependencies first."""
+        for _ in self.at_least(symbol.direct_dep, 1 if symbol.type == self._lib.BOOL else low):
+            yield from self.at_least(term, 1 if symbol.type == self._lib.BOOL else low)
+
+    def _both(self, first: Any, second: Any, low: int) -> Iterator[None]:
+        for _ in self.at_least(first, low):
+            yield from self.at_least(second, low)
+
+    def lower(self, name: str, high: int) -> Iterator[None]:
+        """Makes the symbol at most ``high``."""
+        self._step()
+        world = self.world
+        symbol = world.syms[name]
+        if symbol.tri_value <= high:
+            yield
+            return
+        decided = world.decisions.get(name)
+        if not self._may_touch(symbol) or (decided is not None and TRI.get(decided, 0) > high):
+            return
+        self._stack.append(name)
+        try:
+            mark = world.mark()
+            for way in self._ways_down(symbol, high):
+                for _ in way():
+                    if symbol.tri_value <= high:
+                        self._stack.pop()
+                        try:
+                            yield
+                        finally:
+                            self._stack.append(name)
+                world.undo(mark)
+        finally:
+            self._stack.pop()
+
+    def _ways_down(self, symbol: Any, high: int) -> list[Callable[[], Iterator[None]]]:
+        if symbol.choice is not None:
+            others = [member for member in symbol.choice.syms if member is not symbol]
+            ready = [member for member in others if member.visibility == 2]
+            later = [member for member in others if member.visibility != 2]
+            return [lambda o=other: self.reach(o.name, 2) for other in ready + later] + [
+                lambda: self.at_most(symbol.direct_dep, high)
+            ]
+        ways: list[Callable[[], Iterator[None]]] = [lambda: self._unset(symbol, high)]
+        ways += [lambda: self._undefault(symbol, high)]
+        ways += [lambda: self.at_most(symbol.direct_dep, high)]
+        return ways
+
+    def _unset(self, symbol: Any, high: int) -> Iterator[None]:
+        """Nothing selects it above ``high``, and its prompt says so."""
+        world = self.world
+        limit = 0 if symbol.type == self._lib.BOOL else high
+        for _ in self.at_most(symbol.rev_dep, limit):
+            if symbol.tri_value <= high:
+                yield
+                continue
+            mark = world.mark()
+            if symbol.visibility:
+                self._decide(symbol, limit)
+                yield
+                world.undo(mark)
+                continue
+            for node in symbol.nodes:
+                if node.prompt:
+                    for _ in self.at_least(node.prompt[1], 1):
+                        inner = world.mark()
+                        self._decide(symbol, limit)
+                        yield
+                        world.undo(inner)
+
+    def _undefault(self, symbol: Any, high: int) -> Iterator[None]:
+        limit = 0 if symbol.type == self._lib.BOOL else high
+        active = [c for _, c in symbol.defaults if self._value(c)][:1]
+        goals: list[Callable[[], Iterator[None]]] = [lambda: self.at_most(symbol.rev_dep, limit)]
+        goals += [lambda: self.at_most(symbol.weak_rev_dep, limit)]
+        goals += [lambda c=condition: self.at_most(c, limit) for condition in active]
+        yield from self._chain(goals)
+
+    def exactly(self, name: str, value: int) -> Iterator[None]:
+        """Makes the symbol just ``value``."""
+        if value == 0:
+            yield from self.lower(name, 0)
+            return
+        symbol = self.world.syms[name]
+        for _ in self.reach(name, value):
+            if symbol.tri_value == value:
+                yield
+            elif symbol.tri_value > value:
+                yield from self.lower(name, value)
+
+    def _text(self, name: str, text: str) -> Iterator[None]:
+        """Gives a number or string symbol its value."""
+        world = self.world
+        symbol = world.symbol(name)
+        if symbol is None or symbol.orig_type in world.logical:
+            return
+        self._stack.append(name)
+        try:
+            for node in symbol.nodes:
+                if not node.prompt:
+                    continue
+                for _ in self.at_least(node.prompt[1], 1):
+                    mark = world.mark()
+                    if world.assign(name, text):
+                        self.via[name] = ""
+                        yield
+                    world.undo(mark)
+        finally:
+            self._stack.pop()
+
+    # Goals on expressions
+
+    def at_least(self, expr: Any, low: int) -> Iterator[None]:
+        """Makes the expression at least ``low``."""
+        self._step()
+        lib = self._lib
+        if self._value(expr) >= low:
+            yield
+            return
+        if expr.__class__ is not tuple:
+            yield from self._leaf(expr, low)
+            return
+        if expr[0] == lib.AND:
+            # The harder half first: what cannot be had is found out before work is done.
+            parts = sorted(
+                self._flat(expr, lib.AND), key=lambda part: -self._cost(part, low, 4, {})
+            )
+            for _ in self._chain([lambda p=part: self.at_least(p, low) for part in parts]):
+                if self._value(expr) >= low:
+                    yield
+        elif expr[0] == lib.OR:
+            memo: dict[Any, float] = {}
+            rated = [
+                (self._cost(part, low, _ESTIMATE_DEPTH, memo), index, part)
+                for index, part in enumerate(self._flat(expr, lib.OR))
+            ]
+            for cost, _, part in sorted(rated, key=lambda item: item[:2]):
+                if cost < NEVER:
+                    yield from self.at_least(part, low)
+        elif expr[0] == lib.NOT:
+            yield from self.at_most(expr[1], 2 - low)
+        else:
+            yield from self._relation(expr, True)
+
+    def at_most(self, expr: Any, high: int) -> Iterator[None]:
+        """Makes the expression at most ``high``."""
+        self._step()
+        lib = self._lib
+        if self._value(expr) <= high:
+            yield
+            return
+        if expr.__class__ is not tuple:
+            if expr.__class__ is lib.Symbol and not expr.is_constant and expr.nodes:
+                yield from self.lower(expr.name, high)
+            return
+        if expr[0] == lib.AND:
+            for part in self._flat(expr, lib.AND):
+                yield from self.at_most(part, high)
+        elif expr[0] == lib.OR:
+            parts = self._flat(expr, lib.OR)
+            for _ in self._chain([lambda p=part: self.at_most(p, high) for part in parts]):
+                if self._value(expr) <= high:
+                    yield
+        elif expr[0] == lib.NOT:
+            yield from self.at_least(expr[1], 2 - high)
+        else:
+            yield from self._relation(expr, False)
+
+    def _leaf(self, item: Any, low: int) -> Iterator[None]:
+        if item.__class__ is self._lib.Choice:
+            for node in item.nodes:
+                if node.prompt:
+                    yield from self.at_least(node.prompt[1], low)
+        elif not item.is_constant and item.nodes:
+            yield from self.reach(item.name, low)
+
+    def _relation(self, expr: Any, truth: bool) -> Iterator[None]:
+        """``A = m`` and the like: any value of the changeable side that makes it come true."""
+        for side, other in ((1, 2), (2, 1)):
+            symbol, constant = expr[side], expr[other]
+            if symbol.is_constant or not symbol.nodes:
+                continue
+            if symbol.orig_type in self.world.logical:
+                now = symbol.tri_value
+                for value in sorted((0, 1, 2), key=lambda v: (abs(v - now), v)):
+                    for _ in self.exactly(symbol.name, value):
+                        if bool(self._value(expr)) == truth:
+                            yield
+            elif truth and expr[0] == self._lib.EQUAL:
+                for _ in self._text(symbol.name, constant.str_value):
+                    if self._value(expr):
+                        yield
+
+    # Helpers
+
+    def _chain(self, goals: list[Callable[[], Iterator[None]]]) -> Iterator[None]:
+        """All goals one after the other, every combination of their ways."""
+        if not goals:
+            yield
+            return
+        for _ in goals[0]():
+            yield from self._chain(goals[1:])
+
+    def _flat(self, expr: Any, operator: Any) -> list[Any]:
+        return list(self._lib.split_expr(expr, operator))
+
+    def _terms(self, expr: Any) -> list[Any]:
+        return [] if expr is self.world.kconf.n else self._flat(expr, self._lib.OR)
+
+    def _may_touch(self, symbol: Any) -> bool:
+        return (
+            not symbol.is_constant
+            and bool(symbol.nodes)
+            and symbol.name not in self.world.frozen
+            and symbol.name not in self._stack
+            and symbol.name not in self.world.kconf.transitional
+            and symbol.orig_type in self.world.logical
+        )
+
+    def _step(self) -> None:
+        self._steps -= 1
+        if self._steps < 0:
+            raise GaveUp
+
+    # Estimates
+
+    def _cost_symbol(self, name: str, low: int, depth: int, memo: dict[Any, float]) -> float:
+        return self._cost(self.world.syms[name], low, depth, memo)
+
+    def _cost(self, expr: Any, low: int, depth: int, memo: dict[Any, float]) -> float:
+        """About how many symbols must change for the expression to be at least ``low``."""
+        if self._value(expr) >= low:
+            return 0.0
+        if depth == 0:
+            return 3.0
+        key = (id(expr), low)
+        if key not in memo:
+            memo[key] = NEVER  # a goal that leads back to itself is no way
+            memo[key] = self._cost_unmet(expr, low, depth, memo)
+        return memo[key]
+
+    def _cost_unmet(self, expr: Any, low: int, depth: int, memo: dict[Any, float]) -> float:
+        lib = self._lib
+        if expr.__class__ is tuple:
+            if expr[0] == lib.AND:
+                parts = self._flat(expr, lib.AND)
+                return min(NEVER, sum(self._cost(part, low, depth, memo) for part in parts))
+            if expr[0] == lib.OR:
+                return min(self._cost(p, low, depth, memo) for p in self._flat(expr, lib.OR))
+            return self._cost_down(expr[1]) if expr[0] == lib.NOT else _LOWER
+        if expr.__class__ is lib.Choice:
+            conditions = [node.prompt[1] for node in expr.nodes if node.prompt]
+            return min((self._cost(c, low, depth - 1, memo) for c in conditions), default=NEVER)
+        if not self._may_touch(expr) or self.world.decisions.get(expr.name) == "n":
+            return NEVER
+        best = NEVER
+        need = 1 if expr.type == lib.BOOL else low
+        for node in expr.nodes:
+            if node.prompt:
+                best = min(best, self._cost(node.prompt[1], need, depth - 1, memo))
+        if best >= NEVER:
+            for default, condition in expr.defaults:
+                cost = self._cost(condition, low, depth - 1, memo)
+                best = min(best, cost + self._cost(default, low, depth - 1, memo))
+            for term in self._terms(expr.rev_dep) + self._terms(expr.weak_rev_dep):
+                best = min(best, _SELECT + self._cost(term, low, depth - 1, memo))
+        return min(NEVER, best + 1.0 + _DEAR.get(expr.name, 0.0))
+
+    def _cost_down(self, expr: Any) -> float:
+        if expr.__class__ is tuple:
+            return _LOWER
+        return NEVER if expr.is_constant or not self._may_touch(expr) else _LOWER
