@@ -10,6 +10,7 @@ imports kconfiglib in this process. What differs from the stock module:
   implied symbol is written even when its dependency holds it at n;
 * the environment that a tree reads (``$(ARCH)``, ``option env="ARCH"``, ``$ARCH`` in old
   trees) is a plain mapping, and ``$(shell …)`` goes to a function of the caller's;
+* numbers without a value are 0 where the tree's own tools say so (6.9 and newer);
 * characters that the kernel's own lexer skips with a warning do not end the parse;
 * it can tell which symbols are selected against their dependencies.
 """
@@ -64,6 +65,7 @@ def load() -> ModuleType:
 def _symbol_class(lib: Any) -> Any:
     base = lib.Symbol
     expr_value = lib.expr_value
+    zero = {lib.INT: "0", lib.HEX: "0x0"}
 
     class Symbol(base):  # type: ignore[misc]
         __slots__ = ()
@@ -72,6 +74,8 @@ def _symbol_class(lib: Any) -> Any:
         def tri_value(self) -> int:
             if self._cached_tri_val is not None:
                 return int(self._cached_tri_val)
+            if self.name in self.kconfig.unmet:
+                self.kconfig.unmet.discard(self.name)
             if not self.kconfig.modern_imply or self.weak_rev_dep is self.kconfig.n:
                 return int(base.tri_value.fget(self))
             implied = expr_value(self.weak_rev_dep)
@@ -106,14 +110,30 @@ def _symbol_class(lib: Any) -> Any:
             return int(value)
 
         @property
+        def str_value(self) -> str:
+            if self._cached_str_val is None:
+                value = base.str_value.fget(self)
+                if value == "" and self.kconfig.zero_numbers:
+                    self._cached_str_val = zero.get(self.orig_type, value)
+            return str(self._cached_str_val)
+
+        def _str_default(self) -> str:
+            value = str(base._str_default(self))
+            if value == "" and self.kconfig.zero_numbers:
+                return zero.get(self.orig_type, value)
+            return value
+
+        @property
         def config_string(self) -> str:
             if self.name in self.kconfig.transitional:
                 return ""
             return str(base.config_string.fget(self))
 
         def _warn_select_unsatisfied_deps(self) -> None:
-            # The stock warning walks all selectors for its text; nobody reads it here.
-            pass
+            # Called whenever a value is calculated that is selected beyond its dependencies. For
+            # a bool, a dependency of m is as good as y (sym_calc_visibility()).
+            if self.orig_type is not lib.BOOL or not expr_value(self.direct_dep):
+                self.kconfig.unmet.add(self.name)
 
     return Symbol
 
@@ -125,9 +145,17 @@ def _kconfig_class(lib: Any) -> Any:
         """One tree. ``root`` is its folder, ``environment`` what make would have exported."""
 
         def __init__(
-            self, root: str, environment: Mapping[str, str], shell: Shell, modern_imply: bool
+            self,
+            root: str,
+            environment: Mapping[str, str],
+            shell: Shell,
+            *,
+            modern_imply: bool,
+            zero_numbers: bool,
         ) -> None:
             self.modern_imply = modern_imply
+            self.zero_numbers = zero_numbers
+            self.unmet: set[str] = set()
             self.transitional: set[str] = set()
             self._root = root
             self._environment = environment

@@ -18,11 +18,23 @@ _DEPTH = 12
 
 @dataclass(frozen=True)
 class Blame:
-    """Where a chain of needs ends, and the chain as text."""
+    """Where a chain of needs ends: ``subject`` and what is to be said of it, as text."""
 
     obstacle: Obstacle
-    chain: str
+    subject: str
+    says: str
     symbols: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> str:
+        """The whole chain as one sentence."""
+        return f"{self.subject} {self.says}"
+
+    def behind(self, name: str, link: str) -> Blame:
+        """The chain that begins one symbol earlier: ``name`` needs this."""
+        return Blame(
+            self.obstacle, name, f"{link} {self.subject}, which {self.says}", self.symbols
+        )
 
 
 def missing_symbol(tree: KernelTree, name: str) -> Blame:
@@ -31,13 +43,14 @@ def missing_symbol(tree: KernelTree, name: str) -> Blame:
     if elsewhere:
         return Blame(
             Obstacle.ARCHITECTURE,
-            f"{name} exists only for other architectures ({', '.join(elsewhere)}), "
+            name,
+            f"exists only for other architectures ({', '.join(elsewhere)}), "
             f"not for {tree.srcarch or 'this one'}",
         )
     release = f"kernel {tree.release}" if tree.release else "this kernel"
     guess = did_you_mean(name, tree.symbols)
     return Blame(
-        Obstacle.UNKNOWN, f"{release} has no symbol {name}" + (f" ({guess})" if guess else "")
+        Obstacle.UNKNOWN, name, f"does not exist in {release}" + (f" ({guess})" if guess else "")
     )
 
 
@@ -80,43 +93,45 @@ class Blamer:
         for term in self._terms(symbol.rev_dep):
             if 0 not in self._reach.of_expr(term):
                 text = self.text(term)
-                return Blame(Obstacle.IMPOSSIBLE, f"{text} selects it and cannot be turned off")
+                return Blame(
+                    Obstacle.IMPOSSIBLE, name, f"is selected by {text}, which cannot be turned off"
+                )
         if not any(node.prompt for node in symbol.nodes):
-            return Blame(Obstacle.IMPOSSIBLE, f"{name} has no prompt, and its default turns it on")
-        return Blame(Obstacle.IMPOSSIBLE, f"nothing that may be changed turns {name} off")
+            return Blame(Obstacle.IMPOSSIBLE, name, "has no prompt, and its default turns it on")
+        return Blame(Obstacle.IMPOSSIBLE, name, "cannot be turned off by anything that may change")
 
     def _frozen(self, name: str) -> Blame:
         why = self._world.protections[name].why
         value = self._world.base_values[name]
-        return Blame(
-            Obstacle.PROTECTED, f"{name} is {value} and protected: {why}", (name,)
-        )
+        return Blame(Obstacle.PROTECTED, name, f"is {value} and protected: {why}", (name,))
 
     def _symbol(self, symbol: Any, low: int, depth: int) -> Blame:
         name = symbol.name
         if symbol.is_constant:
-            return Blame(Obstacle.IMPOSSIBLE, f"'{name}' is a constant")
+            return Blame(Obstacle.IMPOSSIBLE, f"'{name}'", "is a constant")
         if not symbol.nodes:
             return missing_symbol(self._world.tree, name)
         if name in self._world.frozen:
             return self._frozen(name)
         if name in self._seen or depth > _DEPTH:
-            return Blame(Obstacle.IMPOSSIBLE, f"{name} cannot be turned on")
+            return Blame(Obstacle.IMPOSSIBLE, name, "cannot be turned on")
         self._seen.add(name)
         conditions = [node.prompt[1] for node in symbol.nodes if node.prompt]
         boolean = symbol.orig_type == self._lib.BOOL
         need = 1 if boolean else low
         if conditions:
-            blame = self._alternatives(conditions, need, depth)
-            return Blame(blame.obstacle, f"{name} needs {blame.chain}", blame.symbols)
+            return self._alternatives(conditions, need, depth).behind(name, "needs")
         terms = self._terms(symbol.rev_dep)
-        conditions = [condition for default, condition in symbol.defaults
-                      if max(self._reach.of_expr(default), default=0) >= need]
-        if not terms and not conditions:
-            return Blame(Obstacle.IMPOSSIBLE, f"nothing turns {name} on (it has no prompt)")
-        blame = self._alternatives([*conditions, *terms], need, depth)
-        link = "follows" if conditions else "is only selected by"
-        return Blame(blame.obstacle, f"{name} {link} {blame.chain}", blame.symbols)
+        if not terms and not symbol.defaults:
+            return Blame(Obstacle.IMPOSSIBLE, name, "has no prompt, and nothing turns it on")
+        defaults = [
+            part
+            for default, condition in symbol.defaults
+            for part in (condition, default)
+            if max(self._reach.of_expr(part), default=0) < need
+        ]
+        link = "follows" if defaults else "is only turned on by"
+        return self._alternatives([*defaults, *terms], need, depth).behind(name, link)
 
     def _alternatives(self, parts: list[Any], need: int, depth: int) -> Blame:
         """The most telling of several dead ends: a protected symbol before a missing one."""
@@ -129,7 +144,7 @@ class Blamer:
         ]
         blames = [self._expr(part, need, depth + 1) for part in parts]
         if not blames:
-            return Blame(Obstacle.IMPOSSIBLE, "something that cannot be had")
+            return Blame(Obstacle.IMPOSSIBLE, "something", "cannot be had")
         return min(blames, key=lambda blame: order.index(blame.obstacle))
 
     def _expr(self, expr: Any, need: int, depth: int) -> Blame:
@@ -139,13 +154,10 @@ class Blamer:
                 conditions = [node.prompt[1] for node in expr.nodes if node.prompt]
                 return self._alternatives(conditions, need, depth)
             if expr is self._world.kconf.n or (expr.is_constant and expr.tri_value < need):
-                if expr.name == "m" or expr is self._world.kconf.modules:
-                    return Blame(Obstacle.IMPOSSIBLE, "modules, which this config has off")
-                return Blame(Obstacle.ARCHITECTURE, "something that this tree answers with n")
-            inner = self._symbol(expr, need, depth)
-            return inner if inner.chain.startswith(expr.name) else Blame(
-                inner.obstacle, f"{expr.name}: {inner.chain}", inner.symbols
-            )
+                if expr.name == "m":
+                    return Blame(Obstacle.IMPOSSIBLE, "MODULES", "is off in this config")
+                return Blame(Obstacle.ARCHITECTURE, "something", "this tree answers with n")
+            return self._symbol(expr, need, depth)
         if expr[0] == lib.AND:
             blocking = [
                 part
@@ -153,20 +165,19 @@ class Blamer:
                 if max(self._reach.of_expr(part), default=0) < need
             ]
             if not blocking:
-                return Blame(Obstacle.IMPOSSIBLE, self.text(expr))
+                return Blame(Obstacle.IMPOSSIBLE, self.text(expr), "cannot come true")
             return self._expr(blocking[0], need, depth)
         if expr[0] == lib.OR:
             return self._alternatives(list(lib.split_expr(expr, lib.OR)), need, depth)
         if expr[0] == lib.NOT:
             return self._negated(expr[1])
-        return Blame(Obstacle.IMPOSSIBLE, self.text(expr))
+        return Blame(Obstacle.IMPOSSIBLE, self.text(expr), "cannot come true")
 
     def _negated(self, inner: Any) -> Blame:
         text = self.text(inner)
         if inner.__class__ is self._lib.Symbol and inner.name in self._world.frozen:
-            blame = self._frozen(inner.name)
-            return Blame(blame.obstacle, f"{text}=n, but {blame.chain}", blame.symbols)
-        return Blame(Obstacle.CONFLICT, f"{text}=n, which cannot be had")
+            return self._frozen(inner.name).behind(f"{text}=n", "cannot be had:")
+        return Blame(Obstacle.CONFLICT, f"{text}=n", "cannot be had")
 
     def _terms(self, expr: Any) -> list[Any]:
         if expr is self._world.kconf.n:

@@ -13,6 +13,7 @@ from embedkit.kernel.search import GaveUp, Search
 from embedkit.kernel.wants import Obstacle, Prefer, Refused, Want
 from embedkit.kernel.world import TRI, World
 
+KEPT = "kept as it was"
 _RANK = {"asked": 0, "necessary": 1, "recommended": 2}
 
 
@@ -33,6 +34,9 @@ class Engine:
             for want in ordered:
                 self._add(want)
             self._minimise()
+            needed = set(self.world.decisions)
+            self._keep_what_was_on()
+            self._minimise(spare=needed)
 
     @property
     def reach(self) -> Reach:
@@ -206,15 +210,41 @@ class Engine:
         }
         return Reach(self.world, self.world.frozen, assumed).contradictory() is not None
 
+    def _keep_what_was_on(self) -> None:
+        """Holds on to what the new assignments would turn off as a side effect.
+
+        NETFILTER_ADVANCED, for one, takes away the defaults of a dozen symbols. A symbol that is
+        still on offer is given its old value; what a want excludes, or what is no longer
+        offered, stays off and is reported.
+        """
+        world = self.world
+        for name, before in world.base_values.items():
+            if before not in ("y", "m") or world.value(name) != "n":
+                continue
+            symbol = world.syms[name]
+            if not symbol.visibility or name in world.decisions:
+                continue
+            want = Want(name, "on", KEPT, KEPT, "keep")
+            mark = world.mark()
+            if (
+                world.assign(name, before)
+                and all(world.holds(other) for other in [*self.held, want])
+                and world.legal()
+            ):
+                self.held.append(want)
+            else:
+                world.undo(mark)
+
     # As little as possible
 
-    def _minimise(self) -> None:
-        """Takes back every decision without which all wants still hold."""
+    def _minimise(self, spare: Iterable[str] = ()) -> None:
+        """Takes back every decision, but those in ``spare``, without which all wants still hold."""
         world = self.world
+        settled = frozenset(spare)
         changed = True
         while changed:
             changed = False
-            for name in reversed(list(world.decisions)):
+            for name in reversed([name for name in world.decisions if name not in settled]):
                 kept = dict(world.decisions)
                 fewer = {symbol: value for symbol, value in kept.items() if symbol != name}
                 world.keep(fewer)

@@ -138,7 +138,7 @@ def _assignments(engine: Engine) -> tuple[Assignment, ...]:
                 value,
                 world.base_values[name],
                 root.feature if root and root.feature else PREREQUISITES,
-                want.reason if want else _because(world, name, value, parent),
+                _reason(engine, want) if want else _because(world, name, value, parent),
                 parent,
                 want,
                 world.tree.where(name),
@@ -148,6 +148,12 @@ def _assignments(engine: Engine) -> tuple[Assignment, ...]:
     features = [want.feature or PREREQUISITES for want in engine.held]
     rank = {feature: index for index, feature in reversed(list(enumerate(features)))}
     return tuple(sorted(found, key=lambda item: rank.get(item.feature, len(rank))))
+
+
+def _reason(engine: Engine, want: Want) -> str:
+    if want.level != "keep":
+        return want.reason
+    return "it was on, and would be lost with the other changes"
 
 
 def _parent(engine: Engine, name: str, wanted: dict[str, Want]) -> str:

@@ -35,6 +35,7 @@ _SRCARCH = {
 }
 # "kconfig: make 'imply' obey the direct dependency" and its neighbour came with this release.
 _MODERN_IMPLY = KernelVersion(5, 7)
+_ZERO_NUMBERS = KernelVersion(6, 9)
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def open_tree(
             root,
             _Exported(variables, prober, root),
             prober.shell,
-            version is None or version >= _MODERN_IMPLY,
+            modern_imply=version is None or version >= _MODERN_IMPLY,
+            zero_numbers=_zero_numbers(path, version),
         )
         assumed = prober.assumed
     return KernelTree(path, arch, release, toolchain, kconf, assumed)
@@ -263,6 +265,15 @@ def find_defconfig(path: Path, name: str, arch: str | None = None) -> Defconfig:
             hint=f"say which with --arch, such as --arch {found[0].arch}",
         )
     return found[0]
+
+
+def _zero_numbers(path: Path, version: KernelVersion | None) -> bool:
+    """Whether this tree's tools give a number without a default the value 0."""
+    try:
+        text = (path / "scripts/kconfig/symbol.c").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return version is None or version >= _ZERO_NUMBERS
+    return 'newval.val = "0x0"' in text
 
 
 def _release(path: Path) -> str:

@@ -157,18 +157,9 @@ class World:
         return self.unmet() - self._base_unmet
 
     def _unmet_now(self) -> frozenset[str]:
-        value = self.lib.expr_value
-        found = []
         for symbol in self._selected:
-            selected = value(symbol.rev_dep)
-            if not selected:
-                continue
-            met = value(symbol.direct_dep)
-            if symbol.orig_type == self.logical[0]:
-                selected, met = (2 if selected else 0), (2 if met else 0)
-            if met < selected:
-                found.append(symbol.name)
-        return frozenset(found)
+            symbol.tri_value  # noqa: B018 - calculating what was invalidated notes what is unmet
+        return frozenset(self.kconf.unmet)
 
 
 def _restore(symbol: Any, user: Any, selection: Any, mode: Any) -> None:
