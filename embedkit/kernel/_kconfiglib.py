@@ -23,6 +23,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -67,11 +68,11 @@ def _symbol_class(lib: Any) -> Any:
     expr_value = lib.expr_value
     zero = {lib.INT: "0", lib.HEX: "0x0"}
 
-    class Symbol(base):  # type: ignore[misc]
+    class Symbol(base):  # type: ignore[misc,valid-type]
         __slots__ = ()
 
         @property
-        def tri_value(self) -> int:
+        def tri_value(self: Any) -> int:
             if self._cached_tri_val is not None:
                 return int(self._cached_tri_val)
             if self.name in self.kconfig.unmet:
@@ -110,26 +111,26 @@ def _symbol_class(lib: Any) -> Any:
             return int(value)
 
         @property
-        def str_value(self) -> str:
+        def str_value(self: Any) -> str:
             if self._cached_str_val is None:
                 value = base.str_value.fget(self)
                 if value == "" and self.kconfig.zero_numbers:
                     self._cached_str_val = zero.get(self.orig_type, value)
             return str(self._cached_str_val)
 
-        def _str_default(self) -> str:
+        def _str_default(self: Any) -> str:
             value = str(base._str_default(self))
             if value == "" and self.kconfig.zero_numbers:
                 return zero.get(self.orig_type, value)
             return value
 
         @property
-        def config_string(self) -> str:
+        def config_string(self: Any) -> str:
             if self.name in self.kconfig.transitional:
                 return ""
             return str(base.config_string.fget(self))
 
-        def _warn_select_unsatisfied_deps(self) -> None:
+        def _warn_select_unsatisfied_deps(self: Any) -> None:
             # Called whenever a value is calculated that is selected beyond its dependencies. For
             # a bool, a dependency of m is as good as y (sym_calc_visibility()).
             if self.orig_type is not lib.BOOL or not expr_value(self.direct_dep):
@@ -141,7 +142,7 @@ def _symbol_class(lib: Any) -> Any:
 def _kconfig_class(lib: Any) -> Any:
     base = lib.Kconfig
 
-    class Kconfig(base):  # type: ignore[misc]
+    class Kconfig(base):  # type: ignore[misc,valid-type]
         """One tree. ``root`` is its folder, ``environment`` what make would have exported."""
 
         def __init__(
@@ -189,8 +190,8 @@ def _kconfig_class(lib: Any) -> Any:
                 self._srctree_prefix = os.path.realpath(self._root) + os.sep
                 self._functions["shell"] = (_call_shell, 1, 1)
                 self._functions["info"] = (lambda *_: "", 1, 1)
-                filename = os.path.join(self._root, "Kconfig")
-            return open(filename, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+                filename = f"{self._root}/Kconfig"
+            return Path(filename).open(encoding="utf-8", errors="surrogateescape")
 
         def _parse_props(self, node: Any) -> None:
             self._node = node

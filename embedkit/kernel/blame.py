@@ -32,9 +32,7 @@ class Blame:
 
     def behind(self, name: str, link: str) -> Blame:
         """The chain that begins one symbol earlier: ``name`` needs this."""
-        return Blame(
-            self.obstacle, name, f"{link} {self.subject}, which {self.says}", self.symbols
-        )
+        return Blame(self.obstacle, name, f"{link} {self.subject}, which {self.says}", self.symbols)
 
 
 def missing_symbol(tree: KernelTree, name: str) -> Blame:

@@ -1,4 +1,4 @@
-"""The order of attack: wants one by one, what failed looked at again, then as little as possible."""
+"""The order of attack: want by want, what failed once more, then as little as possible."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _combinations(
 def _variables(world: World, cone: list[Any]) -> tuple[list[tuple[str, tuple[str, ...]]], bool]:
     """What can be set, with its values; and whether numbers and strings play no part."""
     lib = world.lib
-    found = []
+    found: list[tuple[str, tuple[str, ...]]] = []
     exact = True
     for symbol in cone:
         if not any(node.prompt for node in symbol.nodes) or symbol.name in world.frozen:

@@ -158,9 +158,10 @@ def _reason(engine: Engine, want: Want) -> str:
 
 def _parent(engine: Engine, name: str, wanted: dict[str, Want]) -> str:
     """The symbol for whose sake ``name`` is set."""
-    parent = engine.search.via.get(name, "")
-    if parent:
-        return parent
+    decided = engine.world.decisions
+    for parent in engine.search.via.get(name, ()):
+        if parent in wanted or parent in decided:
+            return parent
     broken = _broken_without(engine, name)
     return broken[0].symbol if broken else ""
 
@@ -175,14 +176,12 @@ def _broken_without(engine: Engine, name: str) -> list[Want]:
 
 
 def _root(engine: Engine, name: str, wanted: dict[str, Want]) -> Want | None:
-    """The want at the end of the chain of reasons."""
-    seen = set()
-    while name and name not in seen:
-        seen.add(name)
-        if name in wanted:
-            return wanted[name]
-        name = engine.search.via.get(name, "")
-    return None
+    """The want for whose sake ``name`` is set in the end."""
+    for parent in (name, *engine.search.via.get(name, ())):
+        if parent in wanted:
+            return wanted[parent]
+    broken = _broken_without(engine, name)
+    return broken[0] if broken else None
 
 
 def _because(world: World, name: str, value: str, parent: str) -> str:

@@ -9,18 +9,16 @@ plans. Values are kconfiglib's: 0 (n), 1 (m), 2 (y).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from embedkit.kernel.estimate import NEVER, SELECT, Estimator, Memo
 from embedkit.kernel.wants import Prefer, Want
 from embedkit.kernel.world import LETTER, TRI, World
 
-NEVER = 1e9
-# Turning one of these on works, but brings much that nobody asked for.
-_DEAR = {"EXPERT": 8.0, "EMBEDDED": 8.0, "DEBUG_KERNEL": 4.0, "STAGING": 8.0}
-_LOWER = 6.0
-_SELECT = 2.0
-_ESTIMATE_DEPTH = 7
+# A way to a goal: makes it hold, yields, and goes on to the next possibility.
+Way = Callable[[], Iterator[None]]
 _STEPS = 4000
 
 
@@ -29,16 +27,17 @@ class GaveUp(Exception):
 
 
 class Search:
-    """One search over a World. ``via`` tells for each decision which symbol led to it."""
+    """One search over a World. ``via`` tells for each decision what led to it, nearest first."""
 
     def __init__(self, world: World, prefer: Prefer = Prefer.AUTO) -> None:
         self.world = world
         self.prefer = prefer
-        self.via: dict[str, str] = {}
+        self.via: dict[str, tuple[str, ...]] = {}
         self._stack: list[str] = []
         self._lib = world.lib
         self._value: Callable[[Any], int] = self._lib.expr_value
         self._steps = 0
+        self._estimate = Estimator(world, self._may_touch)
 
     def achieve(self, want: Want) -> Iterator[None]:
         """Yields for every way found to fulfil ``want``. Raises GaveUp when it takes too long."""
@@ -49,15 +48,15 @@ class Search:
             return
         names = [name for name in want.symbols if world.symbol(name) is not None]
         if want.value == "n":
-            yield from self._chain([lambda name=name: self.lower(name, 0) for name in names])
+            yield from self._chain([partial(self.lower, name, 0) for name in names])
             return
-        if want.value not in ("y", "m", "on"):
+        if want.value not in TRI and want.value != "on":
             yield from self._text(want.symbol, want.value)
             return
         ways = []
         for position, name in enumerate(names):
             for rank, value in enumerate(self._targets(want, name)):
-                cost = self._cost_symbol(name, value, _ESTIMATE_DEPTH, {})
+                cost = self._estimate.cost(world.syms[name], value)
                 ways.append((position, rank, cost, name, value))
         for *_, name, value in sorted(ways, key=lambda way: (way[2] >= NEVER, way)):
             for _ in self.exactly(name, value) if want.value != "on" else self.reach(name, value):
@@ -77,14 +76,12 @@ class Search:
             return not early
         return self.prefer is Prefer.MODULE
 
-    # Goals on symbols
-
     def reach(self, name: str, low: int) -> Iterator[None]:
         """Makes the symbol at least ``low``."""
         self._step()
         world = self.world
         symbol = world.syms[name]
-        if symbol.tri_value >= low and not self._only_by_default(symbol, low):
+        if symbol.tri_value >= low:
             yield
             return
         if not self._may_touch(symbol):
@@ -109,16 +106,11 @@ class Search:
         finally:
             self._stack.pop()
 
-    def _only_by_default(self, symbol: Any, low: int) -> bool:
-        # A goal that holds needs no act; kept as one place to say so.
-        return False
+    def _ways_up(self, symbol: Any, low: int) -> list[tuple[float, int, Way]]:
+        estimate = Memo(self._estimate)
+        ways: list[tuple[float, int, Way]] = []
 
-    def _ways_up(self, symbol: Any, low: int) -> list[tuple[float, int, Callable[[], Iterator[None]]]]:
-        memo: dict[Any, float] = {}
-        depth = _ESTIMATE_DEPTH
-        ways: list[tuple[float, int, Callable[[], Iterator[None]]]] = []
-
-        def add(cost: float, way: Callable[[], Iterator[None]]) -> None:
+        def add(cost: float, way: Way) -> None:
             ways.append((cost, len(ways), way))
 
         bool_like = symbol.type == self._lib.BOOL
@@ -128,18 +120,18 @@ class Search:
                 continue
             for rank, target in enumerate(targets):
                 need = 1 if bool_like else target
-                cost = self._cost(node.prompt[1], need, depth, memo) + rank * 0.1
-                add(cost, lambda t=target, n=need, c=node.prompt[1]: self._set(symbol, t, n, c))
+                cost = estimate.cost(node.prompt[1], need) + rank * 0.1
+                add(cost, partial(self._set, symbol, target, need, node.prompt[1]))
         for term in self._terms(symbol.rev_dep):
-            cost = _SELECT + self._cost(term, low, depth, memo)
-            add(cost, lambda t=term: self._by_select(symbol, t, low))
+            cost = SELECT + estimate.cost(term, low)
+            add(cost, partial(self._by_select, symbol, term, low))
         for default, condition in symbol.defaults:
-            cost = 0.5 + self._cost(condition, low, depth, memo)
-            cost += self._cost(default, low, depth, memo)
-            add(cost, lambda d=default, c=condition: self._both(c, d, low))
+            cost = 0.5 + estimate.cost(condition, low)
+            cost += estimate.cost(default, low)
+            add(cost, partial(self._both, condition, default, low))
         for term in self._terms(symbol.weak_rev_dep):
-            cost = _SELECT + self._cost(term, low, depth, memo)
-            add(cost, lambda t=term: self._by_select(symbol, t, low))
+            cost = SELECT + estimate.cost(term, low)
+            add(cost, partial(self._by_select, symbol, term, low))
         return [way for way in ways if way[0] < NEVER]
 
     def _set(self, symbol: Any, target: int, need: int, condition: Any) -> Iterator[None]:
@@ -153,16 +145,10 @@ class Search:
             world.undo(mark)
 
     def _decide(self, symbol: Any, target: int) -> None:
-        value = LETTER[target]
-        choice = symbol.choice
-        if choice is not None and target == 2 and choice.tri_value == 1 and self._m_wanted(symbol):
-            value = "m"
-        if self.world.assign(symbol.name, value):
-            parents = [name for name in reversed(self._stack) if name != symbol.name]
-            self.via[symbol.name] = parents[0] if parents else ""
-
-    def _m_wanted(self, symbol: Any) -> bool:
-        return False
+        if self.world.assign(symbol.name, LETTER[target]):
+            self.via[symbol.name] = tuple(
+                name for name in reversed(self._stack) if name != symbol.name
+            )
 
     def _mend(self, symbol: Any, depth: int) -> Iterator[None]:
         """Gives what ``symbol`` selects the dependencies that it needs."""
@@ -176,7 +162,7 @@ class Search:
             if target.orig_type == self._lib.BOOL:
                 selected = 1
             if self._value(target.direct_dep) < selected:
-                goals.append(lambda t=target, s=selected: self.at_least(t.direct_dep, s))
+                goals.append(partial(self.at_least, target.direct_dep, selected))
         if not goals:
             yield
             return
@@ -231,18 +217,15 @@ class Search:
         finally:
             self._stack.pop()
 
-    def _ways_down(self, symbol: Any, high: int) -> list[Callable[[], Iterator[None]]]:
+    def _ways_down(self, symbol: Any, high: int) -> list[Way]:
         if symbol.choice is not None:
             others = [member for member in symbol.choice.syms if member is not symbol]
             ready = [member for member in others if member.visibility == 2]
             later = [member for member in others if member.visibility != 2]
-            return [lambda o=other: self.reach(o.name, 2) for other in ready + later] + [
-                lambda: self.at_most(symbol.direct_dep, high)
-            ]
-        ways: list[Callable[[], Iterator[None]]] = [lambda: self._unset(symbol, high)]
-        ways += [lambda: self._undefault(symbol, high)]
-        ways += [lambda: self.at_most(symbol.direct_dep, high)]
-        return ways
+            ways: list[Way] = [partial(self.reach, other.name, 2) for other in ready + later]
+            return [*ways, partial(self.at_most, symbol.direct_dep, high)]
+        below = partial(self.at_most, symbol.direct_dep, high)
+        return [partial(self._unset, symbol, high), partial(self._undefault, symbol, high), below]
 
     def _unset(self, symbol: Any, high: int) -> Iterator[None]:
         """Nothing selects it above ``high``, and its prompt says so."""
@@ -269,9 +252,9 @@ class Search:
     def _undefault(self, symbol: Any, high: int) -> Iterator[None]:
         limit = 0 if symbol.type == self._lib.BOOL else high
         active = [c for _, c in symbol.defaults if self._value(c)][:1]
-        goals: list[Callable[[], Iterator[None]]] = [lambda: self.at_most(symbol.rev_dep, limit)]
-        goals += [lambda: self.at_most(symbol.weak_rev_dep, limit)]
-        goals += [lambda c=condition: self.at_most(c, limit) for condition in active]
+        goals: list[Way] = [partial(self.at_most, symbol.rev_dep, limit)]
+        goals += [partial(self.at_most, symbol.weak_rev_dep, limit)]
+        goals += [partial(self.at_most, condition, limit) for condition in active]
         yield from self._chain(goals)
 
     def exactly(self, name: str, value: int) -> Iterator[None]:
@@ -300,13 +283,11 @@ class Search:
                 for _ in self.at_least(node.prompt[1], 1):
                     mark = world.mark()
                     if world.assign(name, text):
-                        self.via[name] = ""
+                        self.via[name] = ()
                         yield
                     world.undo(mark)
         finally:
             self._stack.pop()
-
-    # Goals on expressions
 
     def at_least(self, expr: Any, low: int) -> Iterator[None]:
         """Makes the expression at least ``low``."""
@@ -317,19 +298,18 @@ class Search:
             return
         if expr.__class__ is not tuple:
             yield from self._leaf(expr, low)
-            return
-        if expr[0] == lib.AND:
+        elif expr[0] == lib.AND:
             # The harder half first: what cannot be had is found out before work is done.
             parts = sorted(
-                self._flat(expr, lib.AND), key=lambda part: -self._cost(part, low, 4, {})
+                self._flat(expr, lib.AND), key=lambda part: -self._estimate.cost(part, low, 4)
             )
-            for _ in self._chain([lambda p=part: self.at_least(p, low) for part in parts]):
+            for _ in self._chain([partial(self.at_least, part, low) for part in parts]):
                 if self._value(expr) >= low:
                     yield
         elif expr[0] == lib.OR:
-            memo: dict[Any, float] = {}
+            estimate = Memo(self._estimate)
             rated = [
-                (self._cost(part, low, _ESTIMATE_DEPTH, memo), index, part)
+                (estimate.cost(part, low), index, part)
                 for index, part in enumerate(self._flat(expr, lib.OR))
             ]
             for cost, _, part in sorted(rated, key=lambda item: item[:2]):
@@ -356,7 +336,7 @@ class Search:
                 yield from self.at_most(part, high)
         elif expr[0] == lib.OR:
             parts = self._flat(expr, lib.OR)
-            for _ in self._chain([lambda p=part: self.at_most(p, high) for part in parts]):
+            for _ in self._chain([partial(self.at_most, part, high) for part in parts]):
                 if self._value(expr) <= high:
                     yield
         elif expr[0] == lib.NOT:
@@ -391,7 +371,7 @@ class Search:
 
     # Helpers
 
-    def _chain(self, goals: list[Callable[[], Iterator[None]]]) -> Iterator[None]:
+    def _chain(self, goals: Sequence[Way]) -> Iterator[None]:
         """All goals one after the other, every combination of their ways."""
         if not goals:
             yield
@@ -400,10 +380,10 @@ class Search:
             yield from self._chain(goals[1:])
 
     def _flat(self, expr: Any, operator: Any) -> list[Any]:
-        return list(self._lib.split_expr(expr, operator))
+        return self._estimate.flat(expr, operator)
 
     def _terms(self, expr: Any) -> list[Any]:
-        return [] if expr is self.world.kconf.n else self._flat(expr, self._lib.OR)
+        return self._estimate.terms(expr)
 
     def _may_touch(self, symbol: Any) -> bool:
         return (
@@ -419,52 +399,3 @@ class Search:
         self._steps -= 1
         if self._steps < 0:
             raise GaveUp
-
-    # Estimates
-
-    def _cost_symbol(self, name: str, low: int, depth: int, memo: dict[Any, float]) -> float:
-        return self._cost(self.world.syms[name], low, depth, memo)
-
-    def _cost(self, expr: Any, low: int, depth: int, memo: dict[Any, float]) -> float:
-        """About how many symbols must change for the expression to be at least ``low``."""
-        if self._value(expr) >= low:
-            return 0.0
-        if depth == 0:
-            return 3.0
-        key = (id(expr), low)
-        if key not in memo:
-            memo[key] = NEVER  # a goal that leads back to itself is no way
-            memo[key] = self._cost_unmet(expr, low, depth, memo)
-        return memo[key]
-
-    def _cost_unmet(self, expr: Any, low: int, depth: int, memo: dict[Any, float]) -> float:
-        lib = self._lib
-        if expr.__class__ is tuple:
-            if expr[0] == lib.AND:
-                parts = self._flat(expr, lib.AND)
-                return min(NEVER, sum(self._cost(part, low, depth, memo) for part in parts))
-            if expr[0] == lib.OR:
-                return min(self._cost(p, low, depth, memo) for p in self._flat(expr, lib.OR))
-            return self._cost_down(expr[1]) if expr[0] == lib.NOT else _LOWER
-        if expr.__class__ is lib.Choice:
-            conditions = [node.prompt[1] for node in expr.nodes if node.prompt]
-            return min((self._cost(c, low, depth - 1, memo) for c in conditions), default=NEVER)
-        if not self._may_touch(expr) or self.world.decisions.get(expr.name) == "n":
-            return NEVER
-        best = NEVER
-        need = 1 if expr.type == lib.BOOL else low
-        for node in expr.nodes:
-            if node.prompt:
-                best = min(best, self._cost(node.prompt[1], need, depth - 1, memo))
-        if best >= NEVER:
-            for default, condition in expr.defaults:
-                cost = self._cost(condition, low, depth - 1, memo)
-                best = min(best, cost + self._cost(default, low, depth - 1, memo))
-            for term in self._terms(expr.rev_dep) + self._terms(expr.weak_rev_dep):
-                best = min(best, _SELECT + self._cost(term, low, depth - 1, memo))
-        return min(NEVER, best + 1.0 + _DEAR.get(expr.name, 0.0))
-
-    def _cost_down(self, expr: Any) -> float:
-        if expr.__class__ is tuple:
-            return _LOWER
-        return NEVER if expr.is_constant or not self._may_touch(expr) else _LOWER

@@ -256,9 +256,7 @@ def _modern_gcc(command: str, arch: str) -> bool:
         return False
     if "cc-can-link" in command and "-m32" in command:
         return False
-    return all(
-        arch in having for option, having in _GCC_HAS_ONLY_ON if option.search(command)
-    )
+    return all(arch in having for option, having in _GCC_HAS_ONLY_ON if option.search(command))
 
 
 def _version_of(command: str) -> str:

@@ -82,10 +82,7 @@ class KernelTree:
 
     def full_config(self) -> KernelConfig:
         """The whole ``.config``, under the kernel's own header."""
-        header = (
-            "#\n# Automatically generated file; DO NOT EDIT.\n"
-            f"# {self.title}\n#\n"
-        )
+        header = f"#\n# Automatically generated file; DO NOT EDIT.\n# {self.title}\n#\n"
         return KernelConfig(header + self.kconf._config_contents(""), f"{self.path}/.config")
 
     def minimal_config(self) -> KernelConfig:
@@ -212,8 +209,9 @@ def _as_input_error(path: Path) -> Iterator[None]:
         text = str(error).strip()
         match = _PLACE.match(text)
         if match is None:
-            raise InputError(f"the Kconfig tree does not parse: {_first(text)}", where=str(path)) \
-                from error
+            raise InputError(
+                f"the Kconfig tree does not parse: {_first(text)}", where=str(path)
+            ) from error
         raise InputError(
             f"the Kconfig tree does not parse: {_first(match['what'])}",
             where=str(path / match["place"]),
@@ -252,8 +250,7 @@ def find_defconfig(path: Path, name: str, arch: str | None = None) -> Defconfig:
     ]
     if not found:
         raise InputError(
-            f"this kernel has no defconfig called '{name}'"
-            + (f" for {wanted}" if wanted else ""),
+            f"this kernel has no defconfig called '{name}'" + (f" for {wanted}" if wanted else ""),
             where=f"{path}/arch/{wanted or '*'}/configs",
             hint=did_you_mean(name, sorted({item.name for item in known})),
         )
@@ -283,11 +280,11 @@ def _release(path: Path) -> str:
             head = file.read(4096)
     except OSError:
         return ""
-    parts = dict(_MAKE_VARIABLE.findall(head))
+    parts: dict[str, str] = dict(_MAKE_VARIABLE.findall(head))
     if "VERSION" not in parts:
         return ""
     numbers = [parts.get(name, "") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
-    return ".".join(number for number in numbers if number) + parts.get("EXTRAVERSION", "")
+    return ".".join(number for number in numbers if number) + str(parts.get("EXTRAVERSION", ""))
 
 
 def _architecture(path: Path, asked: str | None, config: KernelConfig | None) -> str:

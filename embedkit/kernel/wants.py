@@ -173,9 +173,7 @@ def parse_enable(words: Iterable[str], *, feature: str = "asked for") -> tuple[W
 
 def parse_disable(words: Iterable[str], *, feature: str = "asked for") -> tuple[Want, ...]:
     """``SYM`` or ``CONFIG_SYM`` from ``--disable``. Raises InputError like parse_enable()."""
-    return tuple(
-        Want(_symbol(word, word), "n", "asked for", feature, "asked") for word in words
-    )
+    return tuple(Want(_symbol(word, word), "n", "asked for", feature, "asked") for word in words)
 
 
 def _symbol(name: str, word: str) -> str:
