@@ -175,7 +175,7 @@ class Blamer:
         text = self.text(inner)
         if inner.__class__ is self._lib.Symbol and inner.name in self._world.frozen:
             return self._frozen(inner.name).behind(f"{text}=n", "cannot be had:")
-        return Blame(Obstacle.CONFLICT, f"{text}=n", "cannot be had")
+        return Blame(Obstacle.IMPOSSIBLE, f"{text}=n", "cannot be had")
 
     def _terms(self, expr: Any) -> list[Any]:
         if expr is self._world.kconf.n:

@@ -261,6 +261,11 @@ def _modern_gcc(command: str, arch: str) -> bool:
 
 def _version_of(command: str) -> str:
     """What the tree's version scripts print for GCC 12.2 and binutils 2.40."""
+    # The longer names first: gcc-version.sh ends in cc-version.sh.
+    if "gcc-version.sh" in command:
+        return "120200"
+    if "clang-version.sh" in command or "lld-version.sh" in command:
+        return "0"
     if "cc-version.sh" in command:
         return "GCC 120200"
     if "as-version.sh" in command:
@@ -268,10 +273,6 @@ def _version_of(command: str) -> str:
     if "ld-version.sh" in command:
         # Until 5.11 the script read a pipe and printed one number.
         return "240000000" if "|" in command else "BFD 24000"
-    if "gcc-version.sh" in command:
-        return "120200"
-    if "clang-version.sh" in command or "lld-version.sh" in command:
-        return "0"
     if "--version" in command:
         return "gcc (assumed) 12.2.0"
     return ""

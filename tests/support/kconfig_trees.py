@@ -73,27 +73,17 @@ def cases(draw: st.DrawFn, most: int = 6) -> Case:
     modules = draw(st.sampled_from(["y", "n", None]))
     if modules is not None:
         lines += ["config MODULES", '\tbool "modules"', "\tmodules", f"\tdefault {modules}", ""]
+    sizes = _sizes(draw, names)
+    # Kconfig ignores a select of a choice's member and warns: nobody writes one.
+    alone = {name for name, size in zip(names, sizes, strict=True) if size == 1}
     index = 0
     while index < count:
-        members = draw(st.sampled_from([1, 1, 1, 2, 3]))
-        members = min(members, count - index)
-        if members > 1 and "SMP" not in names[index : index + members]:
-            kind = draw(st.sampled_from(["bool", "bool", "tristate"]))
-            lines += ["choice", '\tprompt "a choice"']
-            if kind == "tristate":
-                kind = "bool"  # the kernel gave up choices of tristates with 6.11
-            if index and draw(st.booleans()):
-                lines.append(f"\tdepends on {draw(_expression(names[:index]))}")
-            for name in names[index : index + members]:
-                lines += [f"config {name}", f'\t{kind} "{name}"']
-                if index and draw(st.booleans()):
-                    lines.append(f"\tdepends on {draw(_expression(names[:index], 1))}")
-                prompts.append((name, kind))
-            lines += ["endchoice", ""]
-            index += members
-            continue
-        lines += _symbol(draw, names, index, prompts)
-        index += 1
+        if sizes[index] > 1:
+            lines += _choice(draw, names, index, sizes[index])
+            prompts += [(name, "bool") for name in names[index : index + sizes[index]]]
+        else:
+            lines += _symbol(draw, names, index, prompts, alone)
+        index += sizes[index]
     config = []
     for name, kind in prompts:
         value = draw(st.sampled_from([None, None, "y", "n", "m" if kind == "tristate" else "y"]))
@@ -120,10 +110,38 @@ def cases(draw: st.DrawFn, most: int = 6) -> Case:
     return Case("\n".join(lines) + "\n", "\n".join(config) + "\n", wants, tuple(prompts))
 
 
+def _sizes(draw: st.DrawFn, names: list[str]) -> list[int]:
+    """For each symbol how many share its choice; 1 for those that stand alone."""
+    sizes: list[int] = []
+    while len(sizes) < len(names):
+        size = min(draw(st.sampled_from([1, 1, 1, 2, 3])), len(names) - len(sizes))
+        if "SMP" in names[len(sizes) : len(sizes) + size]:
+            size = 1
+        sizes += [size] * size
+    return sizes
+
+
+def _choice(draw: st.DrawFn, names: list[str], index: int, size: int) -> list[str]:
+    lines = ["choice", '\tprompt "a choice"']
+    if index and draw(st.booleans()):
+        lines.append(f"\tdepends on {draw(_expression(names[:index]))}")
+    for name in names[index : index + size]:
+        # The kernel gave up choices of tristates with 6.11.
+        lines += [f"config {name}", f'\tbool "{name}"']
+        if index and draw(st.booleans()):
+            lines.append(f"\tdepends on {draw(_expression(names[:index], 1))}")
+    return [*lines, "endchoice", ""]
+
+
 def _symbol(
-    draw: st.DrawFn, names: list[str], index: int, prompts: list[tuple[str, str]]
+    draw: st.DrawFn,
+    names: list[str],
+    index: int,
+    prompts: list[tuple[str, str]],
+    alone: set[str],
 ) -> list[str]:
-    name, earlier, later = names[index], names[:index], names[index + 1 :]
+    name, earlier = names[index], names[:index]
+    later = [other for other in names[index + 1 :] if other in alone]
     kind = draw(st.sampled_from(["bool", "tristate"]))
     lines = [f"config {name}"]
     if name == "SMP" or draw(st.integers(0, 3)):
