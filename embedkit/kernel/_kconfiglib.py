@@ -10,6 +10,9 @@ imports kconfiglib in this process. What differs from the stock module:
   implied symbol is written even when its dependency holds it at n;
 * the environment that a tree reads (``$(ARCH)``, ``option env="ARCH"``, ``$ARCH`` in old
   trees) is a plain mapping, and ``$(shell …)`` goes to a function of the caller's;
+* choices follow ``sym_calc_choice()`` of kernel 6.11 where the tree is that new: the members
+  hang on the choice's dependencies but not on its prompt, the last member set to y wins, and
+  members set to n are passed over;
 * numbers without a value are 0 where the tree's own tools say so (6.9 and newer);
 * characters that the kernel's own lexer skips with a warning do not end the parse;
 * it can tell which symbols are selected against their dependencies.
@@ -57,6 +60,7 @@ def load() -> ModuleType:
     adapted.os = shim
     adapted.expandvars = lambda text: text
     adapted.Symbol = _symbol_class(adapted)
+    adapted.Choice = _choice_class(adapted)
     # The module compares classes by identity, here through a set made at import.
     adapted._SYMBOL_CHOICE = frozenset({adapted.Symbol, adapted.Choice})
     adapted.Kconfig = _kconfig_class(adapted)
@@ -110,6 +114,15 @@ def _symbol_class(lib: Any) -> Any:
             self._cached_tri_val = value
             return int(value)
 
+        def set_value(self: Any, value: Any) -> bool:
+            accepted = bool(base.set_value(self, value))
+            if accepted and self.choice is not None and self.kconfig.modern_choices:
+                if self in self.choice.order:
+                    self.choice.order.remove(self)
+                self.choice.order.insert(0, self)
+                self.choice._rec_invalidate()
+            return accepted
+
         @property
         def str_value(self: Any) -> str:
             if self._cached_str_val is None:
@@ -139,6 +152,44 @@ def _symbol_class(lib: Any) -> Any:
     return Symbol
 
 
+def _choice_class(lib: Any) -> Any:
+    base: Any = lib.Choice
+    expr_value = lib.expr_value
+
+    class Choice(base):  # type: ignore[misc,valid-type]
+        # Members with a user value, the newest first (choice_link in the kernel's parser).
+        __slots__ = ("order",)
+
+        def __init__(self: Any) -> None:
+            base.__init__(self)
+            self.order: list[Any] = []
+
+        @property
+        def tri_value(self: Any) -> int:
+            if not self.kconfig.modern_choices:
+                return int(base.tri_value.fget(self))
+            # A cached visibility is what tells kconfiglib that there is something to invalidate.
+            _ = self.visibility
+            return 2 if any(expr_value(node.dep) for node in self.nodes) else 0
+
+        def _selection(self: Any) -> Any:
+            if not self.kconfig.modern_choices:
+                return base._selection(self)
+            ranked = [*self.order, *(item for item in self.syms if item not in self.order)]
+            for member in ranked:
+                if member.user_value == 2 and member.visibility:
+                    return member
+            chosen = self._selection_from_defaults()
+            if chosen is not None and chosen.user_value != 0:
+                return chosen
+            for member in self.syms:
+                if member.visibility and member.user_value is None:
+                    return member
+            return next((member for member in reversed(ranked) if member.visibility), None)
+
+    return Choice
+
+
 def _kconfig_class(lib: Any) -> Any:
     base = lib.Kconfig
 
@@ -152,9 +203,11 @@ def _kconfig_class(lib: Any) -> Any:
             shell: Shell,
             *,
             modern_imply: bool,
+            modern_choices: bool,
             zero_numbers: bool,
         ) -> None:
             self.modern_imply = modern_imply
+            self.modern_choices = modern_choices
             self.zero_numbers = zero_numbers
             self.unmet: set[str] = set()
             self.transitional: set[str] = set()
@@ -170,6 +223,8 @@ def _kconfig_class(lib: Any) -> Any:
             """Replaces the configuration by ``text``, as load_config() does from a file."""
             self._config_text = text
             self._warn_assign_no_prompt = False
+            for choice in self.unique_choices:
+                choice.order.clear()
             try:
                 self._load_config("", replace=True)
             finally:

@@ -11,7 +11,7 @@ from embedkit.errors import did_you_mean
 from embedkit.kernel.reach import Reach
 from embedkit.kernel.tree import KernelTree
 from embedkit.kernel.wants import Obstacle
-from embedkit.kernel.world import World
+from embedkit.kernel.world import World, choice_conditions
 
 _DEPTH = 12
 
@@ -149,8 +149,7 @@ class Blamer:
         lib = self._lib
         if expr.__class__ is not tuple:
             if expr.__class__ is lib.Choice:
-                conditions = [node.prompt[1] for node in expr.nodes if node.prompt]
-                return self._alternatives(conditions, need, depth)
+                return self._alternatives(choice_conditions(expr), need, depth)
             if expr is self._world.kconf.n or (expr.is_constant and expr.tri_value < need):
                 if expr.name == "m":
                     return Blame(Obstacle.IMPOSSIBLE, "MODULES", "is off in this config")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from embedkit.kernel.world import World
+from embedkit.kernel.world import World, choice_conditions
 
 NEVER = 1e9
 # Reaching a symbol through what selects it is the detour, its own prompt the way.
@@ -59,8 +59,7 @@ class Estimator:
                 return min(self.guess(part, low, depth, memo) for part in self.flat(expr, lib.OR))
             return self._down(expr[1]) if expr[0] == lib.NOT else _LOWER
         if expr.__class__ is lib.Choice:
-            conditions = [node.prompt[1] for node in expr.nodes if node.prompt]
-            costs = [self.guess(part, low, depth - 1, memo) for part in conditions]
+            costs = [self.guess(c, low, depth - 1, memo) for c in choice_conditions(expr)]
             return min(costs, default=NEVER)
         if not self._may_touch(expr) or self._world.decisions.get(expr.name) == "n":
             return NEVER

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedkit.kernel.wants import Want
-from embedkit.kernel.world import World
+from embedkit.kernel.world import World, choice_conditions
 
 LIMIT = 20_000
 
@@ -89,9 +89,8 @@ def _cone(world: World, names: Iterable[str]) -> list[Any]:
     def add(symbols: Iterable[Any]) -> None:
         for symbol in sorted(symbols, key=lambda item: item.name or ""):
             if symbol.__class__ is world.lib.Choice:
-                for node in symbol.nodes:
-                    if node.prompt:
-                        add(items(node.prompt[1]))
+                for condition in choice_conditions(symbol):
+                    add(items(condition))
                 add(symbol.syms)
                 for default, condition in symbol.defaults:
                     add({default} | items(condition))

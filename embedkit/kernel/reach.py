@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from embedkit.kernel.world import TRI, World
+from embedkit.kernel.world import TRI, World, choice_conditions
 
 Values = frozenset[int]
 _ALL: Values = frozenset((0, 1, 2))
@@ -162,9 +162,8 @@ class Reach:
 
     def _choice(self, choice: Any) -> Values:
         highest = 0
-        for node in choice.nodes:
-            if node.prompt:
-                highest = max(highest, max(self.of_expr(node.prompt[1]), default=0))
+        for condition in choice_conditions(choice):
+            highest = max(highest, max(self.of_expr(condition), default=0))
         return frozenset(range(highest + 1)) | (_SWITCH if highest else _OFF)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from embedkit.kernel.estimate import NEVER, SELECT, Estimator, Memo
 from embedkit.kernel.wants import Prefer, Want
-from embedkit.kernel.world import LETTER, TRI, World
+from embedkit.kernel.world import LETTER, TRI, World, choice_conditions
 
 # A way to a goal: makes it hold, yields, and goes on to the next possibility.
 Way = Callable[[], Iterator[None]]
@@ -346,9 +346,8 @@ class Search:
 
     def _leaf(self, item: Any, low: int) -> Iterator[None]:
         if item.__class__ is self._lib.Choice:
-            for node in item.nodes:
-                if node.prompt:
-                    yield from self.at_least(node.prompt[1], low)
+            for condition in choice_conditions(item):
+                yield from self.at_least(condition, low)
         elif not item.is_constant and item.nodes:
             yield from self.reach(item.name, low)
 

@@ -35,6 +35,7 @@ _SRCARCH = {
 }
 # "kconfig: make 'imply' obey the direct dependency" and its neighbour came with this release.
 _MODERN_IMPLY = KernelVersion(5, 7)
+_MODERN_CHOICES = KernelVersion(6, 11)
 _ZERO_NUMBERS = KernelVersion(6, 9)
 
 
@@ -163,7 +164,10 @@ def open_tree(
             _Exported(variables, prober, root),
             prober.shell,
             modern_imply=version is None or version >= _MODERN_IMPLY,
-            zero_numbers=_zero_numbers(path, version),
+            modern_choices=_says(
+                path, "sym_calc_choice(struct menu", version, since=_MODERN_CHOICES
+            ),
+            zero_numbers=_says(path, 'newval.val = "0x0"', version, since=_ZERO_NUMBERS),
         )
         assumed = prober.assumed
     return KernelTree(path, arch, release, toolchain, kconf, assumed)
@@ -264,13 +268,13 @@ def find_defconfig(path: Path, name: str, arch: str | None = None) -> Defconfig:
     return found[0]
 
 
-def _zero_numbers(path: Path, version: KernelVersion | None) -> bool:
-    """Whether this tree's tools give a number without a default the value 0."""
+def _says(path: Path, words: str, version: KernelVersion | None, since: KernelVersion) -> bool:
+    """Whether the tree's own evaluator has ``words``; without its source, the version decides."""
     try:
         text = (path / "scripts/kconfig/symbol.c").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return version is None or version >= _ZERO_NUMBERS
-    return 'newval.val = "0x0"' in text
+        return version is None or version >= since
+    return words in text
 
 
 def _release(path: Path) -> str:

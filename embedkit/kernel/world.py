@@ -28,13 +28,13 @@ class World:
         self.protections = _protections(self.kconf)
         self.frozen = frozenset(self.protections) - frozenset(allowed)
         self.decisions: dict[str, str] = {}
-        self._trail: list[tuple[Any, Any, Any, Any, str | None]] = []
+        self._trail: list[tuple[Any, Any, Any, str | None]] = []
         tree.load(source)
         self.base_values = {
             symbol.name: symbol.str_value for symbol in self.kconf.unique_defined_syms
         }
         self._user_base: dict[str, Any] = {}
-        self._choice_base: dict[Any, tuple[Any, Any]] = {}
+        self._choice_base: dict[Any, Any] = {}
         self._selected = [
             symbol
             for symbol in self.kconf.unique_defined_syms
@@ -69,8 +69,7 @@ class World:
             (
                 symbol,
                 symbol.user_value,
-                choice.user_selection if choice else None,
-                choice.user_value if choice else None,
+                _choice_state(choice),
                 self.decisions.get(name),
             )
         )
@@ -92,8 +91,10 @@ class World:
     def undo(self, mark: int) -> None:
         """Takes back every assignment since ``mark``."""
         while len(self._trail) > mark:
-            symbol, user, selection, mode, decided = self._trail.pop()
-            _restore(symbol, user, selection, mode)
+            symbol, user, state, decided = self._trail.pop()
+            symbol.user_value = user
+            symbol._rec_invalidate()
+            _restore(symbol.choice, state)
             if decided is None:
                 self.decisions.pop(symbol.name, None)
             else:
@@ -102,12 +103,11 @@ class World:
     def keep(self, decisions: dict[str, str]) -> None:
         """Starts again from the source config with exactly ``decisions``, in their order."""
         self._trail.clear()
-        for choice, (selection, mode) in self._choice_base.items():
-            choice.user_selection, choice.user_value = selection, mode
-            choice._rec_invalidate()
         for name, user in self._user_base.items():
             self.syms[name].user_value = user
             self.syms[name]._rec_invalidate()
+        for choice, state in self._choice_base.items():
+            _restore(choice, state)
         self.decisions = {}
         for name, value in decisions.items():
             self.assign(name, value)
@@ -117,7 +117,7 @@ class World:
         choice = symbol.choice
         self._user_base.setdefault(symbol.name, symbol.user_value)
         if choice is not None:
-            self._choice_base.setdefault(choice, (choice.user_selection, choice.user_value))
+            self._choice_base.setdefault(choice, _choice_state(choice))
 
     def value(self, name: str) -> str:
         """The symbol's value now; n where the tree does not define it."""
@@ -162,15 +162,25 @@ class World:
         return frozenset(self.kconf.unmet)
 
 
-def _restore(symbol: Any, user: Any, selection: Any, mode: Any) -> None:
-    choice = symbol.choice
-    if choice is not None:
-        choice.user_selection = selection
-        choice.user_value = mode
-    symbol.user_value = user
-    symbol._rec_invalidate()
-    if choice is not None:
-        choice._rec_invalidate()
+def _choice_state(choice: Any) -> Any:
+    if choice is None:
+        return None
+    return (choice.user_selection, choice.user_value, list(choice.order))
+
+
+def _restore(choice: Any, state: Any) -> None:
+    if choice is None:
+        return
+    choice.user_selection, choice.user_value, order = state
+    choice.order = list(order)
+    choice._rec_invalidate()
+
+
+def choice_conditions(choice: Any) -> list[Any]:
+    """What a choice's members hang on: since 6.11 not its prompt, only its dependencies."""
+    if choice.kconfig.modern_choices:
+        return [node.dep for node in choice.nodes]
+    return [node.prompt[1] for node in choice.nodes if node.prompt]
 
 
 def _protections(kconf: Any) -> dict[str, Protection]:

@@ -41,6 +41,7 @@ class Case:
     config: str
     wants: tuple[Want, ...]
     prompts: tuple[tuple[str, str], ...]
+    release: str = "6.1.0"
 
 
 @st.composite
@@ -70,6 +71,8 @@ def cases(draw: st.DrawFn, most: int = 6) -> Case:
         names[draw(st.integers(0, count - 1))] = "SMP"
     lines = []
     prompts: list[tuple[str, str]] = []
+    # Before 5.7 an imply, before 6.11 a choice was worked out in another way.
+    release = draw(st.sampled_from(["5.4.0", "6.1.0", "6.12.0"]))
     modules = draw(st.sampled_from(["y", "n", None]))
     if modules is not None:
         lines += ["config MODULES", '\tbool "modules"', "\tmodules", f"\tdefault {modules}", ""]
@@ -107,7 +110,7 @@ def cases(draw: st.DrawFn, most: int = 6) -> Case:
         )
         for name in wanted
     )
-    return Case("\n".join(lines) + "\n", "\n".join(config) + "\n", wants, tuple(prompts))
+    return Case("\n".join(lines) + "\n", "\n".join(config) + "\n", wants, tuple(prompts), release)
 
 
 def _sizes(draw: st.DrawFn, names: list[str]) -> list[int]:
@@ -122,7 +125,10 @@ def _sizes(draw: st.DrawFn, names: list[str]) -> list[int]:
 
 
 def _choice(draw: st.DrawFn, names: list[str], index: int, size: int) -> list[str]:
-    lines = ["choice", '\tprompt "a choice"']
+    condition = (
+        f" if {draw(_expression(names[:index], 1))}" if index and draw(st.booleans()) else ""
+    )
+    lines = ["choice", f'\tprompt "a choice"{condition}']
     if index and draw(st.booleans()):
         lines.append(f"\tdepends on {draw(_expression(names[:index]))}")
     for name in names[index : index + size]:

@@ -17,7 +17,7 @@ _RANK = {"necessary": 1, "optional": 3}
 
 def _resolved(case: Case) -> tuple[Resolution, Referee]:
     with tempfile.TemporaryDirectory() as folder:
-        tree = load_tree(Path(folder), case.kconfig)
+        tree = load_tree(Path(folder), case.kconfig, case.release)
     return resolve(tree, KernelConfig(case.config), case.wants), Referee(tree, case)
 
 

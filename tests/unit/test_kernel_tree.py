@@ -115,7 +115,7 @@ config LEGACY
 
 
 def test_trees_before_4_18_without_macros(tmp_path: Path) -> None:
-    arch = 'config ARM\n\tbool\n\tdefault y\n'
+    arch = "config ARM\n\tbool\n\tdefault y\n"
     write_tree(tmp_path, OLD_KERNEL, "3.10.98", arch__arm__Kconfig=arch)
     before = dict(os.environ)
     tree = open_tree(tmp_path, arch="arm", assume_compiler=True)
@@ -227,11 +227,11 @@ def test_an_unknown_architecture_must_be_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("config A\n\tbool \"a\"\n\tdepends on (B\n", 3),
-        ("config A\n\tbool \"a\"\nendmenu\n", 3),
-        ("config A\n\tbool \"a\"\nsource \"nowhere/Kconfig\"\n", 3),
+        ('config A\n\tbool "a"\n\tdepends on (B\n', 3),
+        ('config A\n\tbool "a"\nendmenu\n', 3),
+        ('config A\n\tbool "a"\nsource "nowhere/Kconfig"\n', 3),
         ("config A\n\tnonsense here\n", 2),
-        ("config A\n\tbool \"unfinished\n", 2),
+        ('config A\n\tbool "unfinished\n', 2),
     ],
 )
 def test_a_parse_error_names_its_line(tmp_path: Path, text: str, line: int) -> None:
