@@ -156,7 +156,7 @@ def _choice_class(lib: Any) -> Any:
     base: Any = lib.Choice
     expr_value = lib.expr_value
 
-    class Choice(base):  # type: ignore[misc,valid-type]
+    class Choice(base):  # type: ignore[misc]
         # Members with a user value, the newest first (choice_link in the kernel's parser).
         __slots__ = ("order",)
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from embedkit.kernel.blame import Blamer, missing_symbol
 from embedkit.kernel.exhaust import exhaust
 from embedkit.kernel.reach import Reach
-from embedkit.kernel.search import GaveUp, Search
+from embedkit.kernel.search import Search
+from embedkit.kernel.search_expr import GaveUp
 from embedkit.kernel.wants import Obstacle, Prefer, Refused, Want
 from embedkit.kernel.world import TRI, World
 
@@ -65,8 +66,9 @@ class Engine:
         mark = world.mark()
         try:
             for _ in self.search.achieve(want):
-                if all(world.holds(other) for other in held) and world.legal():
-                    return True
+                for _ in self.search.repair():
+                    if all(world.holds(o) for o in [*held, want]) and world.legal():
+                        return True
         except GaveUp:
             pass
         world.undo(mark)

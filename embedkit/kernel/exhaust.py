@@ -10,6 +10,8 @@ from embedkit.kernel.wants import Want
 from embedkit.kernel.world import World, choice_conditions
 
 LIMIT = 20_000
+# More symbols than this have more combinations than LIMIT, but for freaks.
+_LARGEST_CONE = 40
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ def exhaust(world: World, wants: Iterable[Want], limit: int = LIMIT) -> Verdict:
     """
     goals = tuple(wants)
     cone = _cone(world, [name for want in goals for name in want.symbols])
+    if cone is None:
+        return Verdict(None, False)
     variables, exact = _variables(world, cone)
     total = 1
     for _, values in variables:
@@ -79,8 +83,8 @@ def _variables(world: World, cone: list[Any]) -> tuple[list[tuple[str, tuple[str
     return found, exact
 
 
-def _cone(world: World, names: Iterable[str]) -> list[Any]:
-    """Every symbol that could matter to ``names``, in a fixed order."""
+def _cone(world: World, names: Iterable[str]) -> list[Any] | None:
+    """Every symbol that could matter to ``names``, in a fixed order; None where too many do."""
     queue = [symbol for name in names if (symbol := world.symbol(name)) is not None]
     seen = {symbol.name for symbol in queue}
     found = []
@@ -103,6 +107,9 @@ def _cone(world: World, names: Iterable[str]) -> list[Any]:
     while queue:
         symbol = queue.pop(0)
         found.append(symbol)
+        if len(found) > _LARGEST_CONE:
+            return None
+        add(world.endangered(symbol))
         for node in symbol.nodes:
             if node.prompt:
                 add(items(node.prompt[1]))

@@ -9,35 +9,26 @@ plans. Values are kconfiglib's: 0 (n), 1 (m), 2 (y).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from embedkit.kernel.estimate import NEVER, SELECT, Estimator, Memo
+from embedkit.kernel.estimate import NEVER, SELECT, Memo
+from embedkit.kernel.search_expr import Goals, Way
 from embedkit.kernel.wants import Prefer, Want
-from embedkit.kernel.world import LETTER, TRI, World, choice_conditions
+from embedkit.kernel.world import LETTER, TRI, World
 
-# A way to a goal: makes it hold, yields, and goes on to the next possibility.
-Way = Callable[[], Iterator[None]]
 _STEPS = 4000
 
 
-class GaveUp(Exception):
-    """The step budget of one want is used up."""
-
-
-class Search:
+class Search(Goals):
     """One search over a World. ``via`` tells for each decision what led to it, nearest first."""
 
     def __init__(self, world: World, prefer: Prefer = Prefer.AUTO) -> None:
-        self.world = world
+        super().__init__(world)
         self.prefer = prefer
         self.via: dict[str, tuple[str, ...]] = {}
         self._stack: list[str] = []
-        self._lib = world.lib
-        self._value: Callable[[Any], int] = self._lib.expr_value
-        self._steps = 0
-        self._estimate = Estimator(world, self._may_touch)
 
     def achieve(self, want: Want) -> Iterator[None]:
         """Yields for every way found to fulfil ``want``. Raises GaveUp when it takes too long."""
@@ -62,6 +53,25 @@ class Search:
             for _ in self.exactly(name, value) if want.value != "on" else self.reach(name, value):
                 if world.holds(want):
                     yield
+
+    def repair(self, depth: int = 4) -> Iterator[None]:
+        """Yields when nothing is newly selected against its dependencies, mending what is."""
+        world = self.world
+        broken = sorted(world.newly_unmet())
+        if not broken:
+            yield
+            return
+        if depth == 0:
+            return
+        symbol = world.syms[broken[0]]
+        needed = 1 if symbol.type == self._lib.BOOL else self._value(symbol.rev_dep)
+        met = self._value(symbol.direct_dep)
+        for way in (
+            partial(self.at_least, symbol.direct_dep, needed),
+            partial(self.at_most, symbol.rev_dep, met),
+        ):
+            for _ in way():
+                yield from self.repair(depth - 1)
 
     def _targets(self, want: Want, name: str) -> tuple[int, ...]:
         symbol = self.world.syms[name]
@@ -289,101 +299,6 @@ class Search:
         finally:
             self._stack.pop()
 
-    def at_least(self, expr: Any, low: int) -> Iterator[None]:
-        """Makes the expression at least ``low``."""
-        self._step()
-        lib = self._lib
-        if self._value(expr) >= low:
-            yield
-            return
-        if expr.__class__ is not tuple:
-            yield from self._leaf(expr, low)
-        elif expr[0] == lib.AND:
-            # The harder half first: what cannot be had is found out before work is done.
-            parts = sorted(
-                self._flat(expr, lib.AND), key=lambda part: -self._estimate.cost(part, low, 4)
-            )
-            for _ in self._chain([partial(self.at_least, part, low) for part in parts]):
-                if self._value(expr) >= low:
-                    yield
-        elif expr[0] == lib.OR:
-            estimate = Memo(self._estimate)
-            rated = [
-                (estimate.cost(part, low), index, part)
-                for index, part in enumerate(self._flat(expr, lib.OR))
-            ]
-            for cost, _, part in sorted(rated, key=lambda item: item[:2]):
-                if cost < NEVER:
-                    yield from self.at_least(part, low)
-        elif expr[0] == lib.NOT:
-            yield from self.at_most(expr[1], 2 - low)
-        else:
-            yield from self._relation(expr, True)
-
-    def at_most(self, expr: Any, high: int) -> Iterator[None]:
-        """Makes the expression at most ``high``."""
-        self._step()
-        lib = self._lib
-        if self._value(expr) <= high:
-            yield
-            return
-        if expr.__class__ is not tuple:
-            if expr.__class__ is lib.Symbol and not expr.is_constant and expr.nodes:
-                yield from self.lower(expr.name, high)
-            return
-        if expr[0] == lib.AND:
-            for part in self._flat(expr, lib.AND):
-                yield from self.at_most(part, high)
-        elif expr[0] == lib.OR:
-            parts = self._flat(expr, lib.OR)
-            for _ in self._chain([partial(self.at_most, part, high) for part in parts]):
-                if self._value(expr) <= high:
-                    yield
-        elif expr[0] == lib.NOT:
-            yield from self.at_least(expr[1], 2 - high)
-        else:
-            yield from self._relation(expr, False)
-
-    def _leaf(self, item: Any, low: int) -> Iterator[None]:
-        if item.__class__ is self._lib.Choice:
-            for condition in choice_conditions(item):
-                yield from self.at_least(condition, low)
-        elif not item.is_constant and item.nodes:
-            yield from self.reach(item.name, low)
-
-    def _relation(self, expr: Any, truth: bool) -> Iterator[None]:
-        """``A = m`` and the like: any value of the changeable side that makes it come true."""
-        for side, other in ((1, 2), (2, 1)):
-            symbol, constant = expr[side], expr[other]
-            if symbol.is_constant or not symbol.nodes:
-                continue
-            if symbol.orig_type in self.world.logical:
-                now = symbol.tri_value
-                for value in sorted((0, 1, 2), key=lambda v: (abs(v - now), v)):
-                    for _ in self.exactly(symbol.name, value):
-                        if bool(self._value(expr)) == truth:
-                            yield
-            elif truth and expr[0] == self._lib.EQUAL:
-                for _ in self._text(symbol.name, constant.str_value):
-                    if self._value(expr):
-                        yield
-
-    # Helpers
-
-    def _chain(self, goals: Sequence[Way]) -> Iterator[None]:
-        """All goals one after the other, every combination of their ways."""
-        if not goals:
-            yield
-            return
-        for _ in goals[0]():
-            yield from self._chain(goals[1:])
-
-    def _flat(self, expr: Any, operator: Any) -> list[Any]:
-        return self._estimate.flat(expr, operator)
-
-    def _terms(self, expr: Any) -> list[Any]:
-        return self._estimate.terms(expr)
-
     def _may_touch(self, symbol: Any) -> bool:
         return (
             not symbol.is_constant
@@ -393,8 +308,3 @@ class Search:
             and symbol.name not in self.world.kconf.transitional
             and symbol.orig_type in self.world.logical
         )
-
-    def _step(self) -> None:
-        self._steps -= 1
-        if self._steps < 0:
-            raise GaveUp

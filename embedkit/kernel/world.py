@@ -161,6 +161,22 @@ class World:
             symbol.tri_value  # noqa: B018 - calculating what was invalidated notes what is unmet
         return frozenset(self.kconf.unmet)
 
+    def endangered(self, symbol: Any) -> list[Any]:
+        """What a change of ``symbol`` could make illegal: protected, or selected against its needs.
+
+        In the order of names, so that nothing depends on the order of a set.
+        """
+        seen = {symbol}
+        queue = [symbol]
+        while queue:
+            for item in queue.pop()._dependents:
+                if item not in seen:
+                    seen.add(item)
+                    queue.append(item)
+        selected = set(self._selected)
+        found = [item for item in seen if item in selected or item.name in self.frozen]
+        return sorted(found, key=lambda item: str(item.name))
+
 
 def _choice_state(choice: Any) -> Any:
     if choice is None:

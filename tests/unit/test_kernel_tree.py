@@ -26,10 +26,10 @@ config MODULES
 	modules
 	default y
 	help
-	  Without
-	  modules
-	  nothing can be m. Text such as "depends on X if Y" in a help is only text:
-	  depends on NOTHING if NEVER
+		Without
+		modules
+		nothing can be m. Text such as "depends on X if Y" in a help is only text:
+		depends on NOTHING if NEVER
 
 config DRIVER
 	tristate "driver"
@@ -45,7 +45,7 @@ config OLD_NAME
 	bool
 	transitional # since 6.18
 	help
-	  The old name.
+		The old name.
 
 config NEW_NAME
 	bool "new name"
@@ -110,7 +110,7 @@ config LEGACY
 	tristate "legacy"
 	depends on MODULES+
 	---help---
-	  Old spelling.
+		Old spelling.
 """
 
 
