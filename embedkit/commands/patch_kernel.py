@@ -15,6 +15,8 @@ from embedkit.kernel.wants import Prefer, Resolution, parse_disable, parse_enabl
 from embedkit.report.model import Report
 from embedkit.ui import Ui
 
+FORMATS = ("fragment", "diff")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""

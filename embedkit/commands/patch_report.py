@@ -65,6 +65,7 @@ def build(
         sections=tuple(sections),
         notes=tuple(notes),
         data=data,
+        source=source.origin,
         renderings={
             "fragment": lambda: fragment.fragment(
                 resolution,

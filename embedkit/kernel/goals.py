@@ -28,13 +28,14 @@ def wants_for(
     profile: Profile,
     features: Iterable[str] = (),
     avoid: frozenset[str] = frozenset(),
+    coming: frozenset[str] = frozenset(),
 ) -> tuple[Want, ...]:
     """What ``profile`` asks of the full config ``full`` on ``tree``.
 
     That is every necessary requirement and what the profile's core and necessary features need
     (for Docker: one storage driver); ``features`` names more of them, or ``all``. Where any one
-    of several things will do, what is on wins, then the first that does not need a symbol in
-    ``avoid``. Raises InputError for a feature that the profile lacks.
+    of several things will do, what is on or in ``coming`` wins, then the first that does not
+    need a symbol in ``avoid``. Raises InputError for a feature that the profile lacks.
     """
     names = tuple(dict.fromkeys(features))
     everything = ALL in names
@@ -57,7 +58,7 @@ def wants_for(
         for name, weight in profile.weights.items()
         if weight in (Weight.CORE, Weight.NECESSARY)
     ]
-    chooser = _Chooser(tree, result, avoid)
+    chooser = _Chooser(tree, result, avoid, coming)
     for name in dict.fromkeys([*main, *asked]):
         feature = profile.features[name]
         if tree.version is not None and not feature.kernel.holds(tree.version):
@@ -85,15 +86,16 @@ def plan(
     tree.load(source)
     full = tree.full_config()
     extra, names, allowed = tuple(more), tuple(features), tuple(allow)
-    avoid: frozenset[str] = frozenset()
-    wants = wants_for(tree, full, profile, names)
+    avoid = frozenset(want.symbol for want in extra if want.value == "n")
+    coming = frozenset(want.symbol for want in extra) - avoid
+    wants = wants_for(tree, full, profile, names, avoid, coming)
     while True:
         resolution = resolve(tree, source, [*extra, *wants], allow=allowed, prefer=prefer)
         refused = frozenset(item.want.symbol for item in resolution.refused)
         if refused <= avoid:
             return resolution
         avoid |= refused
-        other = wants_for(tree, full, profile, names, avoid)
+        other = wants_for(tree, full, profile, names, avoid, coming)
         if other == wants:
             return resolution
         wants = other
@@ -114,11 +116,14 @@ def _want(profile: Profile, name: str, feature: str, level: str) -> Want:
 class _Chooser:
     """Picks the symbols of one way to fulfil an expression."""
 
-    def __init__(self, tree: KernelTree, result: Audit, avoid: frozenset[str]) -> None:
+    def __init__(
+        self, tree: KernelTree, result: Audit, avoid: frozenset[str], coming: frozenset[str]
+    ) -> None:
         self._tree = tree
         self._profile = result.question.profile
         self._config = result.question.config
         self._avoid = avoid
+        self._coming = coming
 
     def symbols(self, expression: Expression) -> tuple[str, ...]:
         """In the expression's order, each once."""
@@ -160,4 +165,5 @@ class _Chooser:
     def _cost(self, way: list[str]) -> tuple[int, int]:
         """What cannot be had comes last; then what needs the fewest changes comes first."""
         blocked = sum(symbol in self._avoid for symbol in way)
-        return (blocked, sum(not self._config.enabled(symbol) for symbol in way))
+        missing = [name for name in way if not self._config.enabled(name)]
+        return (blocked, sum(name not in self._coming for name in missing))
