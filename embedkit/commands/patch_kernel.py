@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tree = parser.add_argument_group("the kernel tree")
     tree.add_argument("--arch", metavar="ARCH", help="make's ARCH, where the config does not say")
     tree.add_argument("--cross-compile", metavar="PREFIX", help="make's CROSS_COMPILE")
+    tree.add_argument("--cc", metavar="PROGRAM", help="make's CC")
     tree.add_argument(
         "--assume-compiler",
         action="store_true",
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         arch=_arch(args),
         config=config,
         cross_compile=args.cross_compile,
+        cc=args.cc,
         assume_compiler=args.assume_compiler,
     )
     tree.load(config)
