@@ -71,6 +71,7 @@ def _symbol_class(lib: Any) -> Any:
     base = lib.Symbol
     expr_value = lib.expr_value
     zero = {lib.INT: "0", lib.HEX: "0x0"}
+    stock_tri, stock_str = base.tri_value.fget, base.str_value.fget
 
     class Symbol(base):  # type: ignore[misc,valid-type]
         __slots__ = ()
@@ -82,7 +83,7 @@ def _symbol_class(lib: Any) -> Any:
             if self.name in self.kconfig.unmet:
                 self.kconfig.unmet.discard(self.name)
             if not self.kconfig.modern_imply or self.weak_rev_dep is self.kconfig.n:
-                return int(base.tri_value.fget(self))
+                return int(stock_tri(self))
             implied = expr_value(self.weak_rev_dep)
             if implied == 1 and self.type is lib.BOOL:
                 implied = 2
@@ -126,7 +127,7 @@ def _symbol_class(lib: Any) -> Any:
         @property
         def str_value(self: Any) -> str:
             if self._cached_str_val is None:
-                value = base.str_value.fget(self)
+                value = stock_str(self)
                 if value == "" and self.kconfig.zero_numbers:
                     self._cached_str_val = zero.get(self.orig_type, value)
             return str(self._cached_str_val)

@@ -247,13 +247,10 @@ class Engine:
         while changed:
             changed = False
             for name in reversed([name for name in world.decisions if name not in settled]):
-                kept = dict(world.decisions)
-                fewer = {symbol: value for symbol, value in kept.items() if symbol != name}
-                world.keep(fewer)
-                if all(world.holds(want) for want in self.held) and world.legal():
-                    changed = True
-                else:
-                    world.keep(kept)
+                changed |= world.drop_if(name, self._fine)
+
+    def _fine(self) -> bool:
+        return all(self.world.holds(want) for want in self.held) and self.world.legal()
 
 
 def _accepted(want: Want) -> frozenset[int]:

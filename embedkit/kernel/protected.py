@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 _MEMORY = "it decides how memory is laid out and addressed"
 _CPU = "it decides which processors the kernel runs on"
@@ -121,11 +122,16 @@ class Protection:
     why: str
 
 
+@cache
+def _holds_machines(file: str) -> bool:
+    return _FILES.fullmatch(file) is not None
+
+
 def protection(name: str, files: tuple[str, ...] = ()) -> Protection | None:
     """Whether the symbol ``name``, defined in ``files`` (relative to the tree), is protected."""
     why = _NAMES.get(name)
     if why is None:
         why = next((text for pattern, text in _PATTERNS if pattern.fullmatch(name)), None)
-    if why is None and any(_FILES.fullmatch(file) for file in files):
+    if why is None and any(_holds_machines(file) for file in files):
         why = _MACHINE
     return Protection(name, why) if why is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from embedkit.kernel.config import KernelConfig
@@ -113,6 +113,31 @@ class World:
             self.assign(name, value)
         self._trail.clear()
 
+    def drop_if(self, name: str, still_fine: Callable[[], bool]) -> bool:
+        """Takes one decision back, for good if ``still_fine`` afterwards. True where it went.
+
+        Only between searches: what undo() could come back to is forgotten.
+        """
+        kept = self.decisions
+        symbol = self.syms[name]
+        self._trail.clear()
+        if symbol.choice is not None:
+            # The members of a choice hang together: their order counts.
+            self.keep({other: value for other, value in kept.items() if other != name})
+            if still_fine():
+                return True
+            self.keep(kept)
+            return False
+        self.decisions = {other: value for other, value in kept.items() if other != name}
+        decided, symbol.user_value = symbol.user_value, self._user_base[name]
+        symbol._rec_invalidate()
+        if still_fine():
+            return True
+        self.decisions = kept
+        symbol.user_value = decided
+        symbol._rec_invalidate()
+        return False
+
     def _remember(self, symbol: Any) -> None:
         choice = symbol.choice
         self._user_base.setdefault(symbol.name, symbol.user_value)
@@ -158,7 +183,8 @@ class World:
 
     def _unmet_now(self) -> frozenset[str]:
         for symbol in self._selected:
-            symbol.tri_value  # noqa: B018 - calculating what was invalidated notes what is unmet
+            if symbol._cached_tri_val is None:
+                symbol.tri_value  # noqa: B018 - calculating it notes whether it is unmet
         return frozenset(self.kconf.unmet)
 
     def endangered(self, symbol: Any) -> list[Any]:

@@ -59,6 +59,8 @@ BOARDS = (
     Board(NEW, "x86", "x86_64_defconfig"),
 )
 EXYNOS = BOARDS[0]
+# A run of make costs seconds: old and new rules, and the board with the most side effects.
+SOME = (EXYNOS, BOARDS[5], BOARDS[6])
 
 
 @cache
@@ -109,7 +111,7 @@ def test_the_kernels_own_tools_keep_every_symbol(
     assert {item.want.symbol for item in necessary} == set(board.lacking)
 
 
-@pytest.mark.parametrize("board", BOARDS, ids=str)
+@pytest.mark.parametrize("board", SOME, ids=str)
 def test_fragment_and_defconfig_come_to_the_same(board: Board, output: Path) -> None:
     resolution = _plan(board)
     make = _make(board, output)
@@ -208,7 +210,7 @@ def test_every_defconfig_evaluates_as_the_kernel_does(kernel: str, output: Path)
     """A sample of boards, untouched: the evaluation itself, choices, implies and numbers."""
     tree = _tree(kernel, "arm")
     make = KernelMake(tree.path, "arm", output / kernel)
-    names = ["bcm2835_defconfig", "rpc_defconfig", "imx_v6_v7_defconfig", "sunxi_defconfig"]
+    names = ["rpc_defconfig", "imx_v6_v7_defconfig"]
     sample = [item for item in defconfigs(tree.path) if item.arch == "arm" and item.name in names]
     assert len(sample) == len(names)
     for item in sample:
