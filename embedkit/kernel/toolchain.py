@@ -93,8 +93,8 @@ class Toolchain:
         """One sentence for the report."""
         if self.assumed:
             return (
-                f"no compiler for {self.arch} was found: the tree's compiler probes were answered "
-                "as GCC 12.2 and binutils 2.40 would"
+                f"no compiler for {self.arch} was asked: the answers to the tree's compiler probes "
+                "were assumed to be those of GCC 12.2 and binutils 2.40"
             )
         return f"the tree's compiler probes were answered by {self.cc} ({self.version_text})"
 
