@@ -65,7 +65,9 @@ class Engine:
         world = self.world
         mark = world.mark()
         try:
-            for _ in self.search.achieve(want):
+            for _ in self.search.achieve(want, held):
+                if not all(world.holds(other) for other in held):
+                    continue
                 for _ in self.search.repair():
                     if all(world.holds(o) for o in [*held, want]) and world.legal():
                         return True
@@ -82,9 +84,12 @@ class Engine:
     def _second_look(self, want: Want) -> None:
         saved = dict(self.world.decisions)
         via = dict(self.search.via)
+        alone = False
         refusal = self._impossible(want)
         if refusal is None:
             alone = self._all([want])
+            refusal = self._excluded(want) if alone else None
+        if refusal is None:
             if alone and self._all([want, *self.held]):
                 self.held.append(want)
                 return
@@ -152,6 +157,32 @@ class Engine:
             world.keep({})
             world.frozen = frozen
 
+    def _excluded(self, want: Want) -> Refused | None:
+        """A proof that ``want`` cannot be had next to what is held, or None.
+
+        Cheap, and so tried before any search: one --disable can shut out dozens of wants.
+        """
+        if want.value not in TRI and want.value != "on":
+            return None
+
+        def possible(held: list[Want]) -> bool:
+            reach = Reach(self.world, self.world.frozen, _assumed(held))
+            return any(reach.of(name) & _accepted(want) for name in want.symbols)
+
+        if possible(self.held):
+            return None
+        off_first = sorted(self.held, key=lambda other: other.value != "n")
+        for other in off_first:
+            if not possible([other]):
+                return Refused(
+                    want, Obstacle.CONFLICT, f"{want.text} and {other.text} exclude each other"
+                )
+        return Refused(
+            want,
+            Obstacle.CONFLICT,
+            f"{want.text} cannot be had together with what else is wanted",
+        )
+
     def _conflict(self, want: Want, alone: bool, proven: bool) -> Refused:
         world = self.world
         if not alone:
@@ -205,11 +236,7 @@ class Engine:
         return None
 
     def _contradiction(self, wants: list[Want]) -> bool:
-        assumed = {
-            want.symbol: _accepted(want)
-            for want in wants
-            if not want.alternatives and want.value in ("y", "m", "n", "on")
-        }
+        assumed = _assumed(wants)
         return Reach(self.world, self.world.frozen, assumed).contradictory() is not None
 
     def _keep_what_was_on(self) -> None:
@@ -257,6 +284,15 @@ def _accepted(want: Want) -> frozenset[int]:
     if want.value == "on":
         return frozenset((1, 2))
     return frozenset((TRI[want.value],))
+
+
+def _assumed(wants: Iterable[Want]) -> dict[str, frozenset[int]]:
+    """What is known of symbols while ``wants`` hold."""
+    return {
+        want.symbol: _accepted(want)
+        for want in wants
+        if not want.alternatives and (want.value in TRI or want.value == "on")
+    }
 
 
 @contextmanager

@@ -9,7 +9,7 @@ plans. Values are kconfiglib's: 0 (n), 1 (m), 2 (y).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,10 +29,19 @@ class Search(Goals):
         self.prefer = prefer
         self.via: dict[str, tuple[str, ...]] = {}
         self._stack: list[str] = []
+        self._stay_off: frozenset[str] = frozenset()
+        self._stay_on: frozenset[str] = frozenset()
 
-    def achieve(self, want: Want) -> Iterator[None]:
-        """Yields for every way found to fulfil ``want``. Raises GaveUp when it takes too long."""
+    def achieve(self, want: Want, held: Sequence[Want] = ()) -> Iterator[None]:
+        """Yields for every way found to fulfil ``want``. Raises GaveUp when it takes too long.
+
+        What ``held`` wants on is not turned off on the way, what it wants off not on.
+        """
         self._steps = _STEPS
+        self._stay_off = frozenset(n for o in held if o.value == "n" for n in o.symbols)
+        self._stay_on = frozenset(
+            o.symbol for o in held if not o.alternatives and o.value in ("y", "m", "on")
+        )
         world = self.world
         if world.holds(want):
             yield
@@ -99,7 +108,7 @@ class Search(Goals):
         if symbol.type == self._lib.BOOL:
             low = 2
         decided = world.decisions.get(name)
-        if decided == "n":
+        if decided == "n" or name in self._stay_off:
             return
         self._stack.append(name)
         try:
@@ -212,6 +221,8 @@ class Search(Goals):
         decided = world.decisions.get(name)
         if not self._may_touch(symbol) or (decided is not None and TRI.get(decided, 0) > high):
             return
+        if high == 0 and name in self._stay_on:
+            return
         self._stack.append(name)
         try:
             mark = world.mark()
@@ -305,6 +316,7 @@ class Search(Goals):
             and bool(symbol.nodes)
             and symbol.name not in self.world.frozen
             and symbol.name not in self._stack
+            and symbol.name not in self._stay_off
             and symbol.name not in self.world.kconf.transitional
             and symbol.orig_type in self.world.logical
         )
