@@ -36,6 +36,11 @@ def build(
         rows = tuple((what, str(path)) for what, path in written)
         sections.append(Section("Written", table=Table(("what", "file"), rows)))
     notes = list(resolution.notes)
+    if source.version is not None and tree.version not in (None, source.version):
+        notes.append(
+            f"the config is of Linux {source.release}, the tree is Linux {tree.release}: what the "
+            "tree does not know was dropped, what is new in it has its default"
+        )
     if dry_run:
         notes.append("dry run: nothing was written")
     elif held_back:

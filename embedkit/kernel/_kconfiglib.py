@@ -51,7 +51,8 @@ def load() -> ModuleType:
     nothing: dict[str, str] = {}
     shim: Any = SimpleNamespace(
         environ=nothing,
-        getenv=lambda name, default=None: default,
+        # Stock kconfiglib imports whatever module is called kconfigfunctions.
+        getenv=lambda name, default=None: "embedkit._none" if "FUNCTIONS" in name else default,
         sep=os.sep,
         path=os.path,
         uname=os.uname,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import old_kernel
 
+from embedkit.cli import main
 from embedkit.commands import explain_tree, symbol_report
 from embedkit.errors import InputError
 from embedkit.kernel.config import KernelConfig
@@ -102,3 +103,14 @@ def test_explain_on_a_tree(tmp_path: Path) -> None:
     assert explain_tree.run(_arguments("--tree", folder), "BRIDGE").data["value"] == "y"
     with pytest.raises(InputError, match="names no kernel symbol"):
         explain_tree.run(bare, "iptables failed: no chain")
+
+
+def test_explain_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(old_kernel.write(tmp_path))
+    words = ["explain", "CONFIG_BRIDGE_NETFILTER", "--tree", folder]
+    assert main([*words, "--config", "board_defconfig"]) == 0
+    assert "NETFILTER_ADVANCED: n — this blocks it" in capsys.readouterr().out
+    assert main(["explain", "BRIDGE", "--config", "board_defconfig"]) == 2
+    assert "need --tree" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "which architecture" in capsys.readouterr().err
