@@ -9,7 +9,7 @@ plans. Values are kconfiglib's: 0 (n), 1 (m), 2 (y).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,22 +110,31 @@ class Search(Goals):
         decided = world.decisions.get(name)
         if decided == "n" or name in self._stay_off:
             return
-        self._stack.append(name)
+        yield from self._try(
+            symbol, lambda: self._ways_up(symbol, low), lambda: symbol.tri_value >= low
+        )
+
+    def _try(
+        self, symbol: Any, ways: Callable[[], list[Way]], reached: Callable[[], bool]
+    ) -> Iterator[None]:
+        """Goes through ``ways`` with the symbol on the stack, off it while the caller goes on."""
+        world = self.world
+        self._stack.append(symbol.name)
         try:
-            for _, _, way in sorted(self._ways_up(symbol, low), key=lambda item: item[:2]):
+            for way in ways():
                 mark = world.mark()
                 for _ in way():
-                    if symbol.tri_value >= low:
+                    if reached():
                         self._stack.pop()
                         try:
                             yield
                         finally:
-                            self._stack.append(name)
+                            self._stack.append(symbol.name)
                 world.undo(mark)
         finally:
             self._stack.pop()
 
-    def _ways_up(self, symbol: Any, low: int) -> list[tuple[float, int, Way]]:
+    def _ways_up(self, symbol: Any, low: int) -> list[Way]:
         estimate = Memo(self._estimate)
         ways: list[tuple[float, int, Way]] = []
 
@@ -151,7 +160,7 @@ class Search(Goals):
         for term in self._terms(symbol.weak_rev_dep):
             cost = SELECT + estimate.cost(term, low)
             add(cost, partial(self._by_select, symbol, term, low))
-        return [way for way in ways if way[0] < NEVER]
+        return [way for cost, _, way in sorted(ways, key=lambda w: w[:2]) if cost < NEVER]
 
     def _set(self, symbol: Any, target: int, need: int, condition: Any) -> Iterator[None]:
         """Through the prompt: make it visible, then assign."""
@@ -223,20 +232,9 @@ class Search(Goals):
             return
         if high == 0 and name in self._stay_on:
             return
-        self._stack.append(name)
-        try:
-            mark = world.mark()
-            for way in self._ways_down(symbol, high):
-                for _ in way():
-                    if symbol.tri_value <= high:
-                        self._stack.pop()
-                        try:
-                            yield
-                        finally:
-                            self._stack.append(name)
-                world.undo(mark)
-        finally:
-            self._stack.pop()
+        yield from self._try(
+            symbol, lambda: self._ways_down(symbol, high), lambda: symbol.tri_value <= high
+        )
 
     def _ways_down(self, symbol: Any, high: int) -> list[Way]:
         if symbol.choice is not None:

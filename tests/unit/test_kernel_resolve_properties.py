@@ -21,7 +21,7 @@ def _resolved(case: Case) -> tuple[Resolution, Referee]:
     return resolve(tree, KernelConfig(case.config), case.wants), Referee(tree, case)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_what_is_resolved_holds(case: Case) -> None:
     plan, referee = _resolved(case)
@@ -36,7 +36,7 @@ def test_what_is_resolved_holds(case: Case) -> None:
     ) == len(case.wants)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_what_is_refused_cannot_be_had(case: Case) -> None:
     plan, referee = _resolved(case)
@@ -53,7 +53,7 @@ def test_what_is_refused_cannot_be_had(case: Case) -> None:
         assert not referee.possible((*held, refused.want))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_nothing_is_set_that_is_not_needed(case: Case) -> None:
     plan, referee = _resolved(case)
@@ -65,7 +65,7 @@ def test_nothing_is_set_that_is_not_needed(case: Case) -> None:
         assert not referee.allows(fewer, plan.satisfied)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_same_inputs_same_plan(case: Case) -> None:
     first, _ = _resolved(case)
@@ -75,7 +75,7 @@ def test_same_inputs_same_plan(case: Case) -> None:
     assert first.full.text == again.full.text
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_what_is_already_there_stays_untouched(case: Case) -> None:
     plan, referee = _resolved(case)

@@ -148,11 +148,12 @@ def test_in_place_keeps_a_backup_and_happens_once(cli: Cli, config: Path) -> Non
     patched = config.read_text()
     assert patched.startswith(before.decode())
     assert "CONFIG_VETH=m" in patched
-    backup.unlink()
     assert cli(config, "--in-place") == 0
     assert "nothing to change" in cli.out
     assert config.read_text() == patched
-    assert not backup.exists()
+    assert cli(config, "--in-place", "--enable", "BRIDGE") == 0
+    assert backup.read_bytes() == before, "the first backup stays"
+    assert config.with_name("board.config.bak2").read_text() == patched
 
 
 def test_the_source_is_never_written_over_by_accident(cli: Cli, config: Path) -> None:
