@@ -219,7 +219,15 @@ def _kconfig_class(lib: Any) -> Any:
             self._opened_top = False
             self._node: Any = None
             self._config_text = ""
-            super().__init__("Kconfig", warn=True, warn_to_stderr=False)
+            self.filename, self.linenr, self._line = "Kconfig", 1, ""
+            try:
+                super().__init__("Kconfig", warn=True, warn_to_stderr=False)
+            except (AttributeError, TypeError, ValueError, IndexError, AssertionError) as error:
+                # The stock parser takes some malformed lines for granted and trips over them.
+                raise lib.KconfigError(
+                    f"{self.filename}:{self.linenr}: error: couldn't parse "
+                    f"'{self._line.strip()}': {error}"
+                ) from error
 
         def load_text(self, text: str) -> None:
             """Replaces the configuration by ``text``, as load_config() does from a file."""
@@ -261,11 +269,13 @@ def _kconfig_class(lib: Any) -> Any:
             return self._environment.get(name, "")
 
         def _tokenize(self, text: str) -> Any:
-            if "transitional" in text and _TRANSITIONAL.match(text):
+            symbol: Any = self._node.item if self._node is not None else None
+            in_symbol = symbol.__class__ is lib.Symbol
+            if in_symbol and "transitional" in text and _TRANSITIONAL.match(text):
                 # Its old value is read although it has no prompt, and it is never written:
                 # a prompt that is always visible does the first, config_string the second.
                 self._line = text
-                self.transitional.add(self._node.item.name)
+                self.transitional.add(symbol.name)
                 return (lib._T_PROMPT, TRANSITIONAL_PROMPT, None)
             if "$" in text:
                 text = self._old_macros(text)
@@ -275,7 +285,7 @@ def _kconfig_class(lib: Any) -> Any:
                 return (lib._T_OPTION, lib._T_MODULES, None)
             if first is lib._T_DEPENDS and lib._T_IF in tokens:
                 return self._conditional(tokens)
-            if first is lib._T_OPTION and tokens[1] is lib._T_ENV and len(tokens) > 4:
+            if in_symbol and first is lib._T_OPTION and lib._T_ENV in tokens and len(tokens) > 4:
                 return self._from_environment(tokens[3])
             return tokens
 
@@ -298,9 +308,11 @@ def _kconfig_class(lib: Any) -> Any:
             needed = [opening, *tokens[2:middle], closing]
             return [*tokens[:2], *negated, lib._T_OR, *needed, None]
 
-        def _from_environment(self, variable: str) -> Any:
+        def _from_environment(self, variable: Any) -> Any:
             """``option env="X"`` is a default that never reaches a .config."""
             self._node.item.env_var = variable
+            if variable.__class__ is not str:
+                self._parse_error("expected a variable's name")
             value = self._lookup_const_sym(self._environment.get(variable, ""))
             return [lib._T_DEFAULT, value, None]
 

@@ -141,6 +141,31 @@ class Engine:
             )
         if not any(node.prompt for node in symbol.nodes):
             return Refused(want, Obstacle.IMPOSSIBLE, f"{want.symbol} cannot be set (no prompt)")
+        return self._out_of_range(want)
+
+    def _out_of_range(self, want: Want) -> Refused | None:
+        """Whether a number symbol cannot take the value at all."""
+        world = self.world
+        symbol = world.syms[want.symbol]
+        if symbol.orig_type == world.lib.STRING:
+            return None
+        base = 16 if symbol.orig_type == world.lib.HEX else 10
+        try:
+            number = int(want.value, base)
+        except ValueError:
+            return Refused(
+                want, Obstacle.IMPOSSIBLE, f"{want.symbol} is a number, not '{want.value}'"
+            )
+        for low, high, condition in symbol.orig_ranges:
+            # Only bounds that can never change are a proof.
+            if condition is world.kconf.y and low.name[:1].isdigit() and high.name[:1].isdigit():
+                if not int(low.name, base) <= number <= int(high.name, base):
+                    return Refused(
+                        want,
+                        Obstacle.IMPOSSIBLE,
+                        f"{want.symbol} must be from {low.name} to {high.name}",
+                    )
+                break
         return None
 
     def _unlocking(self, want: Want) -> tuple[str, ...]:

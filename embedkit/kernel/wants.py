@@ -166,7 +166,7 @@ def parse_enable(words: Iterable[str], *, feature: str = "asked for") -> tuple[W
     for word in words:
         name, _, value = word.partition("=")
         found.append(
-            Want(_symbol(name, word), value.strip('"') or "on", "asked for", feature, "asked")
+            Want(_symbol(name, word), _unquoted(value) or "on", "asked for", feature, "asked")
         )
     return tuple(found)
 
@@ -174,6 +174,11 @@ def parse_enable(words: Iterable[str], *, feature: str = "asked for") -> tuple[W
 def parse_disable(words: Iterable[str], *, feature: str = "asked for") -> tuple[Want, ...]:
     """``SYM`` or ``CONFIG_SYM`` from ``--disable``. Raises InputError like parse_enable()."""
     return tuple(Want(_symbol(word, word), "n", "asked for", feature, "asked") for word in words)
+
+
+def _unquoted(value: str) -> str:
+    """A text as people copy it from a .config, quotes around it included."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def _symbol(name: str, word: str) -> str:

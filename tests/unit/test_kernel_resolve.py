@@ -123,13 +123,15 @@ def test_turning_off(tree: KernelTree) -> None:
 
 
 def test_numbers_and_texts(tree: KernelTree) -> None:
-    wants = parse_enable(["SLAB_SIZE=16", 'CONFIG_GREETING=say "hi"'])
+    wants = parse_enable(["SLAB_SIZE=16", 'CONFIG_GREETING="say "hi""'])
     plan = _plan(tree, *wants)
-    assert _set(plan) == {"EXPERT": "y", "SLAB_SIZE": "16", "GREETING": 'say "hi'}
+    assert _set(plan) == {"EXPERT": "y", "SLAB_SIZE": "16", "GREETING": 'say "hi"'}
     assert plan.full.values["SLAB_SIZE"] == "16"
-    assert plan.full.string("GREETING") == 'say "hi'
-    out_of_range = _plan(tree, *parse_enable(["SLAB_SIZE=99"]))
-    assert not out_of_range.complete
+    assert plan.full.string("GREETING") == 'say "hi"'
+    for value, reason in (("99", "must be from 4 to 64"), ("many", "is a number")):
+        refused = _refused(_plan(tree, *parse_enable([f"SLAB_SIZE={value}"])))
+        assert refused.obstacle is Obstacle.IMPOSSIBLE
+        assert reason in refused.reason
 
 
 # What cannot be had

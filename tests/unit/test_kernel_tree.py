@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.kconfig_trees import load_tree, write_tree
 
 from embedkit.errors import InputError, LackError
@@ -333,3 +336,54 @@ def test_version_scripts_are_answered_as_each_age_of_kernel_expects() -> None:
         }
         for command, answer in answers.items():
             assert prober.shell(command) == answer
+
+
+_WORDS = st.sampled_from(
+    [
+        *("config", "menuconfig", "A", "B", "bool", "tristate", "depends", "on", "if", "select"),
+        *("endif", "menu", "endmenu", "choice", "endchoice", "source", '"x"', '"', "(", ")", "&&"),
+        *("||", "!", "=", "default", "y", "transitional", "modules", "option", "env", "help"),
+        *("$(", "$A", ":=", ",", "range", "0x1", "int", "prompt", "+", "\\", "é", "\0"),
+    ]
+)
+_LINES = st.lists(
+    st.lists(_WORDS, max_size=6).map(lambda words: "\t" + " ".join(words)), max_size=12
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_LINES, st.binary(max_size=20))
+def test_any_kconfig_loads_or_gives_one_clear_error(lines: list[str], tail: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder) / "Kconfig"
+        top.write_bytes("\n".join(lines).encode() + b"\n" + tail)
+        try:
+            tree = open_tree(Path(folder), assume_compiler=True)
+            tree.load(KernelConfig("CONFIG_A=y\nCONFIG_B=m\n"))
+            tree.full_config()
+        except InputError as error:
+            assert error.where
+
+
+def test_conditional_dependencies_of_menus_and_choices(tmp_path: Path) -> None:
+    kconfig = """
+config A
+	bool "a"
+config B
+	bool "b"
+menu "m"
+	depends on A if B
+config C
+	bool "c"
+endmenu
+choice
+	prompt "ch"
+	depends on !A if !B
+config D
+	bool "d"
+endchoice
+"""
+    tree = load_tree(tmp_path, kconfig)
+    assert _loaded(tree, "CONFIG_C=y\n").value("C") == "y"
+    assert _loaded(tree, "CONFIG_C=y\nCONFIG_B=y\n").value("C") == "n"
+    assert [_loaded(tree, f"{text}\n").value("D") for text in ("", "CONFIG_A=y")] == ["y", "n"]
