@@ -54,6 +54,7 @@ class Command:
 
 COMMANDS = (
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
+    Command("patch-kernel", "patch_kernel", "make a kernel config Docker-ready, on its tree"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
 )
 
