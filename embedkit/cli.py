@@ -62,6 +62,7 @@ COMMANDS = (
     Command("verify", "verify", "compare a card with an image or a board's card"),
     Command("read", "read", "save a card as a sparse image with a block map"),
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
+    Command("patch-kernel", "patch_kernel", "make a kernel config Docker-ready, on its tree"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
 )
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from embedkit.commands import explain_tree
 from embedkit.errors import InputError
 from embedkit.kernel import explain, profile_file
 from embedkit.kernel.explain import Explanation, FeatureUse
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="answer from this profile only: a name, or a .toml file (default: all there are)",
     )
+    explain_tree.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, ui: Ui) -> Report:
@@ -49,6 +51,10 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         text = sys.stdin.read(MESSAGE_LIMIT).strip()
     if not text:
         raise InputError("there is nothing to explain", hint="embedkit explain CONFIG_VETH")
+    if args.tree is not None:
+        return explain_tree.run(args, text)
+    if args.config or args.arch:
+        raise InputError("--config and --arch need --tree DIR, a kernel's source folder")
     knowledge = _knowledge(args.profile)
     if explain.looks_like_symbol(text):
         return _symbol_report(text, knowledge)
