@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from embedkit import process
 from embedkit.errors import EXIT_NO, EXIT_TARGET, InputError, exit_code
 from embedkit.media import devices
 from embedkit.media.devices import DeviceInfo
@@ -145,6 +144,8 @@ def _released(found: Sequence[DeviceInfo], args: argparse.Namespace, ui: Ui) -> 
     released = []
     for device in found:
         for use in reversed(device.mounts):
+            from embedkit import process
+
             ui.say(f"unmounting {use.by}")
             process.run(["umount", use.by])
         if device.mounts:
