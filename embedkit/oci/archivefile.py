@@ -96,7 +96,7 @@ class ArchiveFile:
 
 
 def unpacked(file: BinaryIO, kind: Compression, where: str, limits: Limits) -> BinaryIO:
-    target = tempfile.TemporaryFile(prefix="embedkit-")
+    target = tempfile.TemporaryFile(prefix="embedkit-")  # noqa: SIM115 (the caller closes it)
     try:
         with compression.decompressed(file, kind, where, limits=limits) as stream:
             while content := stream.read(CHUNK):

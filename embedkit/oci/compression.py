@@ -159,9 +159,8 @@ class _Decompressor(io.RawIOBase):
             if not self._pending:
                 self._pending = self._stream.read(_INPUT)
                 self._taken += len(self._pending)
-            if self._between:
-                if not self._begin_member():
-                    return b""
+            if self._between and not self._begin_member():
+                return b""
             try:
                 content = self._engine.decompress(self._pending, size)
             except (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError) as error:

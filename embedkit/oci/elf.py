@@ -74,8 +74,8 @@ class Elf:
 def read(content: Content) -> Elf | None:
     """What the ELF file whose bytes are ``content`` needs; None where it is no ELF file.
 
-    ``content`` (bytes, or a mapped file) may be cut short: what lies beyond is treated as absent, so nothing that a
-    file claims about itself can raise or use memory beyond ``content``.
+    ``content`` (bytes, or a mapped file) may be cut short: what lies beyond is treated as
+    absent, so nothing that a file claims about itself can raise or use memory beyond it.
     """
     if len(content) < 52 or content[:4] != MAGIC:
         return None

@@ -96,7 +96,7 @@ def from_folder(
             uid=status.st_uid if keep_owner else 0,
             gid=status.st_gid if keep_owner else 0,
             size=status.st_size if kind == "file" else 0,
-            link=os.readlink(path) if kind == "symlink" else "",
+            link=str(path.readlink()) if kind == "symlink" else "",
             major=os.major(status.st_rdev) if kind in ("char", "block") else 0,
             minor=os.minor(status.st_rdev) if kind in ("char", "block") else 0,
             xattrs=_xattrs(path) if kind in ("file", "dir") else {},

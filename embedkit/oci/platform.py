@@ -32,8 +32,8 @@ _ARCHITECTURES = {
     "armv8l": ("arm", "v8"),
 }
 _KNOWN = frozenset(
-    "386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x "
-    "wasm unknown".split()
+    {"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"}
+    | {"ppc64", "ppc64le", "riscv64", "s390x", "wasm", "unknown"}
 )
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
