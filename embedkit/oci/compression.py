@@ -292,19 +292,3 @@ def _engine(compression: Compression, limits: Limits) -> Callable[[], Any]:
     if compression == "bzip2":
         return lambda: _Standard(bz2.BZ2Decompressor())
     return lambda: _Standard(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=limits.xz_memory))
-
-
-def library(compression: Compression) -> str:
-    """Which library and level :func:`compressor` uses by default: a part of a cache key."""
-    if compression == "gzip":
-        try:
-            from isal import __version__
-
-            return f"isal-{__version__}-2"
-        except ImportError:
-            return f"zlib-{zlib.ZLIB_RUNTIME_VERSION}-6"
-    if compression == "zstd":
-        import zstandard
-
-        return f"zstd-{'.'.join(map(str, zstandard.ZSTD_VERSION))}-3"
-    return compression

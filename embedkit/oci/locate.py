@@ -7,7 +7,6 @@ at, and anything else is a reference.
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +110,7 @@ class Opener:
     def sink(self, text: str, mount_from: tuple[str, ...] = ()) -> tuple[Sink, str]:
         """The receiver that ``text`` names, and the image name that it implies ("")."""
         place = parse(text)
-        if place.ref is not None and (text.startswith("docker://") or not _is_path(text)):
+        if text.startswith("docker://") and place.ref is not None:
             client = self.client(place.ref.host)
             return RepositorySink(client, place.ref, mount_from), str(place.ref)
         path = place.path or Path(text)
@@ -123,16 +122,6 @@ class Opener:
                 hint="name it .tar",
             )
         return FolderSink(path), place.name or ""
-
-
-def _is_path(text: str) -> bool:
-    """Whether a receiver without a prefix is meant as a file or folder."""
-    return (
-        text.startswith((".", "/", "~", "oci"))
-        or text.endswith((*_ARCHIVE_ENDINGS, "/", ".gz", ".tgz", ".zst", ".xz"))
-        or os.path.lexists(text)
-        or ("/" not in text and ":" not in text)
-    )
 
 
 def repositories_of(trees: list[ImageTree], host: str) -> tuple[str, ...]:

@@ -84,14 +84,12 @@ def apache(documents: Sequence[Document]) -> str:
         "Options -MultiViews",
     ]
     for item in documents:
-        pattern = "^" + item.url_path.replace(".", "\\.") + "$"
         lines += [
             f"<If \"%{{REQUEST_URI}} == '{item.url_path}'\">",
             f"  ForceType {item.media_type}",
             f"  Header set Docker-Content-Digest {item.digest}",
             "</If>",
         ]
-        del pattern
     return "\n".join(lines) + "\n"
 
 
@@ -180,8 +178,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def guess_type(self, path):
         if os.path.basename(os.path.dirname(path)) == "manifests":
             with open(path, "rb") as file:
-                return json.load(file)["mediaType"]
-        return "application/json" if path.endswith((".json", "list")) else "application/octet-stream"
+                values = json.load(file)
+            kind = "index" if "manifests" in values else "manifest"
+            return values.get("mediaType") or f"application/vnd.oci.image.{kind}.v1+json"
+        plain = not path.endswith((".json", "list"))
+        return "application/octet-stream" if plain else "application/json"
 
 
 if __name__ == "__main__":
