@@ -190,11 +190,11 @@ def _section(image: Inspection, checks: list[Finding], top: int) -> Section:
 
 def _summary(image: Inspection) -> str:
     run = image.config.run
+    visible, stored = format_size(image.visible_bytes), format_size(image.stored_bytes)
     lines = [
         f"image ID:   {image.config_digest}",
         f"size:       {format_size(image.size)} to transfer",
-        f"unpacked:   {format_size(image.visible_bytes)} visible of "
-        + f"{format_size(image.stored_bytes)} stored",
+        f"unpacked:   {visible} visible of {stored} stored",
         f"efficiency: {image.efficiency:.1%}",
     ]
     program = image.programs.decisive

@@ -49,12 +49,13 @@ def _images(source: Source) -> list[tuple[str, ...]]:
 
 
 def _report(where: str, what: str, rows: list[tuple[str, ...]], columns: tuple[str, ...]) -> Report:
-    plural = what if len(rows) == 1 else {"repository": "repositories"}.get(what, what + "s")
+    many = {"repository": "repositories"}.get(what, what + "s")
+    plural = what if len(rows) == 1 else many
     return Report(
         command="oci list",
         title=where,
         verdict=f"{len(rows)} {plural}",
         status=Status.OK,
         sections=(Section(plural.capitalize(), table=Table(columns, tuple(rows))),) if rows else (),
-        data={plural: [dict(zip(columns, row, strict=True)) for row in rows]},
+        data={many: [dict(zip(columns, row, strict=True)) for row in rows]},
     )

@@ -33,6 +33,9 @@ ZONEINFO = "usr/share/zoneinfo"
 _PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp|sctp))?")
 
 
+_RUN_ORDER = ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels")
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """What a container of the image starts with. None and empty: as the base image has it."""
@@ -355,14 +358,19 @@ def _config_values(
     ):
         if more:
             run[key] = dict(sorted({**(run.get(key) or {}), **more}.items()))
-    values: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
-    if platform.variant:
-        values["variant"] = platform.variant
-    for key in ("os.version", "os.features", "author"):
-        if key in old:
-            values[key] = old[key]
-    values["config"] = run
+    # The order of Go's structures: tools that read and write a config then keep its bytes, and
+    # with them the image's ID.
+    values: dict[str, Any] = {"created": "", "author": old.get("author")}
+    values |= {"architecture": platform.architecture, "os": platform.os}
+    values |= {"os.version": old.get("os.version"), "os.features": old.get("os.features")}
+    values["variant"] = platform.variant
+    values = {key: value for key, value in values.items() if value or key == "created"}
+    values["config"] = {key: run[key] for key in sorted(run, key=_run_order)}
     values["rootfs"] = {"type": "layers", "diff_ids": list(base.diff_ids) if base else []}
     history = old.get("history")
     values["history"] = history if isinstance(history, list) else []
     return values
+
+
+def _run_order(key: str) -> int:
+    return _RUN_ORDER.index(key) if key in _RUN_ORDER else len(_RUN_ORDER)

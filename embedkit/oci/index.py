@@ -7,7 +7,9 @@ index says what the programs need, and the merge says so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from embedkit.errors import InputError
@@ -66,7 +68,7 @@ def merge(
     configs are believed. Raises InputError where two images are for one platform, or a
     stated platform contradicts the programs.
     """
-    placed: list[Placed] = []
+    jobs: list[tuple[Part, Entry]] = []
     notes: list[str] = []
     for part in parts:
         images = part.tree.images
@@ -77,8 +79,10 @@ def merge(
             raise InputError(
                 f"{part.label} holds {len(images)} images, so it is not one for {part.platform}"
             )
-        for entry in images:
-            placed.append(_place(part, entry, check, progress, limits))
+        jobs += [(part, entry) for entry in images]
+    # Hashing and unpacking run outside of the interpreter's lock: a thread a core is worth it.
+    with ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2))) as pool:
+        placed = list(pool.map(lambda job: _place(*job, check, progress, limits), jobs))
     _refuse_duplicates(placed)
     if not placed:
         raise InputError("there is nothing to merge")

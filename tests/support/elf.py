@@ -85,9 +85,7 @@ def program(
 
 def _segment(wide: bool, kind: int, offset: int, address: int, size: int, flags: int) -> bytes:
     if wide:
-        return struct.pack(
-            "<IIQQQQQQ", kind, flags, offset, address, address, size, size, 0x1000
-        )
+        return struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, size, 0x1000)
     return struct.pack("<IIIIIIII", kind, offset, address, address, size, size, flags, 0x1000)
 
 
@@ -102,8 +100,6 @@ def _arm_sections(variant: str, hard_float: bool, at: int) -> tuple[bytes, bytes
     content = attributes + names
     padded = content + bytes(-len(content) % 4)
     headers = bytes(40)
-    headers += struct.pack(
-        "<10I", 1, 0x70000003, 0, 0, at, len(attributes), 0, 0, 1, 0
-    )
+    headers += struct.pack("<10I", 1, 0x70000003, 0, 0, at, len(attributes), 0, 0, 1, 0)
     headers += struct.pack("<10I", 17, 3, 0, 0, at + len(attributes), len(names), 0, 0, 1, 0)
     return padded, headers

@@ -32,15 +32,22 @@ def answers(port: int, path: str = "/") -> bool:
 
 @contextlib.contextmanager
 def running(
-    argv: list[str], log: Path, ready: object, *, seconds: float = 30,
+    argv: list[str],
+    log: Path,
+    ready: object,
+    *,
+    seconds: float = 30,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """``argv`` as long as the block lasts, from when ``ready()`` is true."""
     assert callable(ready)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            argv, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
+            argv,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=env,
         )
     try:
         deadline = time.monotonic() + seconds
@@ -65,12 +72,14 @@ def docker_registry(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yml"
     config.write_text(
-        "version: 0.1\nlog: {level: warn}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n"
+        f"    rootdirectory: {folder}/data\n  delete:\n    enabled: true\n"
+        f"http:\n  addr: 127.0.0.1:{port}\n"
     )
     argv = ["docker-registry", "serve", str(config)]
-    with running(argv, folder / "log", lambda: answers(port, "/v2/")):
+    # It would take skopeo's REGISTRY_AUTH_FILE for a setting of its own.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
+    with running(argv, folder / "log", lambda: answers(port, "/v2/"), env=env):
         yield f"127.0.0.1:{port}"
 
 

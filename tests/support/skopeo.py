@@ -29,7 +29,13 @@ class Skopeo:
         tls = {"copy": ("--src-tls-verify=false", "--dest-tls-verify=false")}
         flags = tls.get(verb, ("--tls-verify=false",))
         ended = run(
-            "skopeo", "--insecure-policy", *options, verb, *flags, *words, check=check,
+            "skopeo",
+            "--insecure-policy",
+            *options,
+            verb,
+            *flags,
+            *words,
+            check=check,
         )
         return ended.stdout if check else ended.stdout + ended.stderr
 

@@ -25,9 +25,7 @@ def test_docker_loads_and_runs_a_built_image(single: Path, docker: Docker) -> No
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
-def test_docker_loads_a_folder_s_image(
-    docker: Docker, tmp_path: Path, compression: str
-) -> None:
+def test_docker_loads_a_folder_s_image(docker: Docker, tmp_path: Path, compression: str) -> None:
     rootfs = tmp_path / "rootfs"
     (rootfs / "deep" / ("long-name-" * 9) / ("x" * 120)).mkdir(parents=True)
     (rootfs / "tmp").mkdir()
