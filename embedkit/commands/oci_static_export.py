@@ -33,10 +33,12 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         for text in args.images:
             tree = opener.tree(text)
             name = args.tag or tree.name
-            if not name or ("/" not in name + (args.tag or "") and not args.tag):
+            if not args.tag and "/" not in name:
                 raise InputError(f"{text} has no name to export it under", hint="give -t NAME:TAG")
             ref = reference.parse(name)
-            path = ref.path if "/" in name.partition("@")[0] else ref.path.removeprefix("library/")
+            path = ref.path
+            if ref.host == reference.HUB and not (args.tag or "").startswith("library/"):
+                path = path.removeprefix("library/")
             sink = static.StaticSink(args.folder, path)
             named = ImageTree(str(ref), tree.entries, tree.index, tree.raw_index)
             shape = common.shape(args, archive=args.docker is not None)

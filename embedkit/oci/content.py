@@ -91,11 +91,23 @@ class FileSlice(io.RawIOBase):
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         super().__init__()
         self._file = descriptor
+        self._begin = offset
         self._at = offset
         self._end = offset + size
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        origin = {io.SEEK_SET: self._begin, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
+        self._at = max(self._begin, origin + offset)
+        return self._at - self._begin
+
+    def tell(self) -> int:
+        return self._at - self._begin
 
     def readinto(self, buffer: Any) -> int:
         content = self.read(len(buffer))
@@ -103,7 +115,7 @@ class FileSlice(io.RawIOBase):
         return len(content)
 
     def read(self, size: int = -1, /) -> bytes:
-        left = self._end - self._at
+        left = max(self._end - self._at, 0)
         content = os.pread(self._file, left if size < 0 else min(size, left), self._at)
         self._at += len(content)
         return content

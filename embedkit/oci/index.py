@@ -82,7 +82,9 @@ def merge(
         jobs += [(part, entry) for entry in images]
     # Hashing and unpacking run outside of the interpreter's lock: a thread a core is worth it.
     with ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2))) as pool:
-        placed = list(pool.map(lambda job: _place(*job, check, progress, limits), jobs))
+        placed = list(
+            pool.map(lambda job: _place(job[0], job[1], check, progress, limits), jobs)
+        )
     _refuse_duplicates(placed)
     if not placed:
         raise InputError("there is nothing to merge")
@@ -123,7 +125,7 @@ def _checked(
     placed: Placed, part: Part, entry: Entry, progress: Progress | None, limits: Limits
 ) -> Placed:
     """The platform that the programs need, where the label promises another."""
-    found = inspect(entry, duplicates=False, progress=progress, limits=limits)
+    found = inspect(entry, duplicates=False, verify=False, progress=progress, limits=limits)
     needed = found.programs.platform
     if needed is None or needed.architecture == "unknown" or found.programs.decisive is None:
         if not placed.platform.architecture:

@@ -12,8 +12,9 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 
-CHUNK = 1 * MIB
-"""Bytes that are read, hashed and written at a time."""
+CHUNK = 64 * KIB
+"""Bytes that are read, hashed and written at a time. Larger pieces cost more: each is a fresh
+mapping of memory for the allocator, and the kernel clears its pages."""
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,10 @@ def documents(folder: Path) -> list[Document]:
     for place, folders, names in os.walk(base):
         folders.sort()
         here = Path(place)
+        if here.name != "manifests" or here == base:
+            continue
         repository = here.parent.relative_to(base).as_posix()
-        if here.name != "manifests" or not reference.is_path(repository):
+        if not reference.is_path(repository):
             continue
         for name in sorted(names):
             if not (reference.is_tag(name) or digests.is_digest(name)):
