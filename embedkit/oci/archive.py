@@ -17,10 +17,9 @@ from embedkit.oci import compression, mediatypes, reference
 from embedkit.oci import digest as digests
 from embedkit.oci.archivefile import ArchiveFile
 from embedkit.oci.content import open_regular
-from embedkit.oci.documents import Config, Descriptor, Manifest, parse_config
+from embedkit.oci.documents import Descriptor, Manifest, parse_config
 from embedkit.oci.layout import LAYOUT_FILE, open_layout_archive
 from embedkit.oci.limits import CHUNK, DEFAULT, Limits
-from embedkit.oci.platform import normalise
 from embedkit.oci.source import Root, Source
 
 MANIFEST_FILE = "manifest.json"
@@ -118,19 +117,10 @@ def _read_image(store: DockerArchiveStore, image: Any, where: str, limits: Limit
     )
     config_descriptor = Descriptor(mediatypes.CONFIG, digests.of(raw), len(raw))
     store.documents[config_descriptor.digest] = raw
-    return _add_manifest(store, config_descriptor, layers, config)
-
-
-def _add_manifest(
-    store: DockerArchiveStore,
-    config_descriptor: Descriptor,
-    layers: tuple[Descriptor, ...],
-    config: Config,
-) -> Descriptor:
-    raw = Manifest(mediatypes.MANIFEST, config_descriptor, layers).to_bytes()
-    platform = normalise(config.platform) if config.platform.architecture else None
-    descriptor = Descriptor(mediatypes.MANIFEST, digests.of(raw), len(raw), platform)
-    store.documents[descriptor.digest] = raw
+    manifest = Manifest(mediatypes.MANIFEST, config_descriptor, layers).to_bytes()
+    # No platform here: an archive has no labels, and a config's may lack the variant.
+    descriptor = Descriptor(mediatypes.MANIFEST, digests.of(manifest), len(manifest))
+    store.documents[descriptor.digest] = manifest
     return descriptor
 
 

@@ -163,11 +163,7 @@ class _Decompressor(io.RawIOBase):
                 return b""
             try:
                 content = self._engine.decompress(self._pending, size)
-            except (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError) as error:
-                raise self._bad(f"damaged {self._compression} data: {error}") from error
-            except Exception as error:  # isal and zstandard have errors of their own
-                if type(error).__module__.split(".")[0] not in ("isal", "zstandard", "zstd"):
-                    raise
+            except self._engine.errors as error:
                 raise self._bad(f"damaged {self._compression} data: {error}") from error
             ended_input = not self._pending
             self._pending = self._engine.rest
@@ -222,8 +218,10 @@ class _Inflate:
             from isal import isal_zlib
 
             self._inner: Any = isal_zlib.decompressobj(31)
+            self.errors: tuple[type[Exception], ...] = (isal_zlib.error,)
         except ImportError:
             self._inner = zlib.decompressobj(31)
+            self.errors = (zlib.error,)
         self.rest = b""
 
     @property
@@ -238,6 +236,8 @@ class _Inflate:
 
 class _Standard:
     """One stream of bz2 or lzma, which keep what they did not consume."""
+
+    errors = (OSError, EOFError, ValueError, lzma.LZMAError)
 
     def __init__(self, inner: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
         self._inner = inner
@@ -257,16 +257,17 @@ class _Zstd:
     """One zstd frame. zstandard's object has no output bound, so input goes in small pieces.
 
     A zstd block holds at most 128 KiB (RFC 8878, 3.1.1.2.4) and takes at least 4 bytes where
-    it repeats one, so 1 KiB makes at most 32 MiB.
+    it repeats one, so 256 bytes make at most 8 MiB.
     """
 
-    _PIECE = 1 << 10
+    _PIECE = 256
 
     def __init__(self, window: int) -> None:
         import zstandard
 
         self._inner = zstandard.ZstdDecompressor(max_window_size=window).decompressobj()
         self._ready = bytearray()
+        self.errors = (zstandard.ZstdError,)
         self.rest = b""
 
     @property

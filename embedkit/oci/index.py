@@ -19,6 +19,7 @@ from embedkit.oci.inspect import inspect
 from embedkit.oci.limits import DEFAULT, Limits
 from embedkit.oci.mediatypes import Family
 from embedkit.oci.platform import Platform, normalise, same
+from embedkit.oci.recognise import mismatch
 from embedkit.oci.source import Entry, ImageTree, platform_of
 from embedkit.progress import Progress
 
@@ -82,9 +83,7 @@ def merge(
         jobs += [(part, entry) for entry in images]
     # Hashing and unpacking run outside of the interpreter's lock: a thread a core is worth it.
     with ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2))) as pool:
-        placed = list(
-            pool.map(lambda job: _place(job[0], job[1], check, progress, limits), jobs)
-        )
+        placed = list(pool.map(lambda job: _place(job[0], job[1], check, progress, limits), jobs))
     _refuse_duplicates(placed)
     if not placed:
         raise InputError("there is nothing to merge")
@@ -137,7 +136,7 @@ def _checked(
         return placed
     stated = found.config.platform
     program = f"/{found.programs.decisive.path}"
-    if found.mislabelled:
+    if mismatch(found.programs, placed.platform):
         if part.platform is not None:
             raise InputError(
                 f"{program} needs {needed}, not {part.platform}",
