@@ -75,7 +75,7 @@ def parse_challenge(header: str) -> Challenge | None:
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (with or without a port) is this machine itself."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = _hostname(f"//{host}")
     if name == "localhost":
         return True
     try:
@@ -90,15 +90,22 @@ def may_have_password(registry: str, realm: str, allowed: str = "") -> bool:
     It may where it is the registry's own host, the host that the user allowed, or a
     neighbour in the registry's own domain (auth.example.com beside registry.example.com).
     """
-    host = (urlsplit(realm).hostname or "").lower()
-    own = (urlsplit(f"//{registry}").hostname or "").lower()
+    host, own = _hostname(realm), _hostname(f"//{registry}")
     if not host:
         return False
-    if host == own or (allowed and host == (urlsplit(f"//{allowed}").hostname or "").lower()):
+    if host == own or (allowed and host == _hostname(f"//{allowed}")):
         return True
     if is_loopback(own) or is_loopback(host) or _is_address(own) or _is_address(host):
         return is_loopback(own) and is_loopback(host)
     return _domain(host) == _domain(own)
+
+
+def _hostname(url: str) -> str:
+    """The host of a URL in lower case; "" where it has none."""
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""
 
 
 def _is_address(host: str) -> bool:

@@ -218,7 +218,7 @@ class _Inflate:
             from isal import isal_zlib
 
             self._inner: Any = isal_zlib.decompressobj(31)
-            self.errors: tuple[type[Exception], ...] = (isal_zlib.error,)
+            self.errors = (cast("type[Exception]", isal_zlib.error),)
         except ImportError:
             self._inner = zlib.decompressobj(31)
             self.errors = (zlib.error,)

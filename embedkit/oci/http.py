@@ -215,17 +215,23 @@ class _Deadline:
     """
 
     sock: socket.socket | None
+    late = False
 
     def getresponse(self) -> Any:
         timer = threading.Timer(ANSWER_SECONDS, self._cut)
         timer.daemon = True
         timer.start()
         try:
-            return super().getresponse()  # type: ignore[misc]
+            response = super().getresponse()  # type: ignore[misc]
         finally:
             timer.cancel()
+        if self.late:
+            # What was cut looks like an answer that ended.
+            raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")
+        return response
 
     def _cut(self) -> None:
+        self.late = True
         if self.sock is not None:
             try:
                 self.sock.shutdown(socket.SHUT_RDWR)
@@ -297,8 +303,8 @@ def read_small(response: BaseHTTPResponse, url: str, limit: int) -> bytes:
 
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: what decides where secrets may go."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise TargetError(f"not a usable address: {url[:200]}") from error
@@ -308,7 +314,12 @@ def origin(url: str) -> tuple[str, str, int]:
 
 def absolute(url: str, location: str) -> str:
     """``location`` as ``url``'s server meant it. Raises TargetError unless it is HTTP."""
-    found = urljoin(url, location)
+    try:
+        found = urljoin(url, location)
+    except ValueError as error:
+        raise TargetError(
+            f"the server points at '{location[:100]}'", where=_origin_text(url)
+        ) from error
     scheme, host, _ = origin(found)
     if scheme not in ("http", "https") or not host or len(found) > 16_384:
         raise TargetError(f"the server points at '{location[:100]}'", where=_origin_text(url))

@@ -203,7 +203,7 @@ class Client:
 
     def _fetch_token(self, challenge: Challenge, scope: str) -> tuple[str, float]:
         realm = challenge.realm
-        if urlsplit(realm).scheme not in ("http", "https"):
+        if web.origin(realm)[0] not in ("http", "https"):
             raise TargetError(f"the registry names '{realm[:100]}' for logins", where=self.host)
         if urlsplit(realm).scheme == "http" and not self._plain_target(realm):
             raise TargetError(f"the registry's login is plain HTTP: {realm[:200]}", where=self.host)
