@@ -8,10 +8,10 @@ import io
 import json
 import os
 import tarfile
-import zlib
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from support import elf
@@ -185,7 +185,7 @@ def test_missing_blobs(made: Layout) -> None:
 
 
 def test_bombs(made: Layout) -> None:
-    plain, made_bomb, pieces = hashlib.sha256(), zlib.compressobj(9, zlib.DEFLATED, 31), []
+    plain, made_bomb, pieces = hashlib.sha256(), zstandard.ZstdCompressor().compressobj(), []
     for _ in range(300):
         plain.update(bytes(1 << 20))
         pieces.append(made_bomb.compress(bytes(1 << 20)))
@@ -197,7 +197,7 @@ def test_bombs(made: Layout) -> None:
         "config": made.blob(
             json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"
         ),
-        "layers": [made.blob(bomb, "application/vnd.oci.image.layer.v1.tar+gzip")],
+        "layers": [made.blob(bomb, "application/vnd.oci.image.layer.v1.tar+zstd")],
     }
     path = made.root(made.blob(json.dumps(manifest).encode(), MANIFEST))
     refused = embedkit(
@@ -329,8 +329,6 @@ def _config(layer: bytes) -> bytes:
 def test_docker_archives_with_links_and_packed_layers(tmp_path: Path, packed: str) -> None:
     import bz2
     import lzma
-
-    import zstandard
 
     layer = _layer(("a", tarfile.REGTYPE, ""))
     pack = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
