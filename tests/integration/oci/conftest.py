@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import images, services
+from support import oci_images as images
+from support import services
 from support.services import Docker
 from support.skopeo import Skopeo
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support import images
-from support.images import embedkit
+from support import oci_images as images
+from support.oci_images import embedkit
 from support.services import Docker
 
 pytestmark = pytest.mark.needs("root", "program:dockerd", "program:runc", "program:docker-registry")

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from support import images, recipe
-from support.images import embedkit
+from support import oci_images as images
+from support import recipe
+from support.oci_images import embedkit
 from support.skopeo import Skopeo, run
 
 pytestmark = pytest.mark.needs("program:skopeo", "program:jq", "program:docker-registry")

@@ -7,8 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from support import images
-from support.images import embedkit
+from support import oci_images as images
+from support.oci_images import embedkit
 from support.skopeo import Skopeo, run
 
 pytestmark = pytest.mark.needs("program:skopeo", "program:umoci", "program:docker-registry")

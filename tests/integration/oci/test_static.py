@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import images, services
-from support.images import embedkit
+from support import oci_images as images
+from support import services
+from support.oci_images import embedkit
 from support.services import Docker
 from support.skopeo import Skopeo
 

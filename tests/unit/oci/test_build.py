@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import elf
-from support.images import PLATFORMS, embedkit, programs
+from support.oci_images import PLATFORMS, embedkit, programs
 
 from embedkit.errors import InputError
 from embedkit.oci.layer import Node, arrange, from_folder, from_tar, write

@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from support import elf
-from support.images import embedkit
+from support.oci_images import embedkit
 
 from embedkit.errors import InputError
 from embedkit.oci import documents, layout

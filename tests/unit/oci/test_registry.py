@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.images import embedkit, programs
+from support.oci_images import embedkit, programs
 
 from embedkit.errors import EmbedkitError, TargetError
 from embedkit.oci import auth, reference, registry
