@@ -13,7 +13,8 @@ from embedkit.oci.rootfs import FileNode
 from embedkit.units import format_size
 
 _WIDTH, _HEIGHT = 960.0, 540.0
-_COLORS = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#e15759")
+# The report's stylesheet gives these classes colours for light and dark pages.
+_COLORS = tuple(f"fill-{number}" for number in range(1, 7))
 _DEPTH = 3
 _MOST_BOXES = 40
 
@@ -74,13 +75,13 @@ def _draw(
         )
         parts.append(
             f'<g><title>{title}</title><rect x="{place.x:.1f}" y="{place.y:.1f}" '
-            f'width="{place.width:.1f}" height="{place.height:.1f}" fill="{fill}" '
-            f'fill-opacity="{0.85 - 0.2 * depth:.2f}" stroke="#fff"/>'
+            f'width="{place.width:.1f}" height="{place.height:.1f}" class="{fill}" '
+            f'fill-opacity="{0.85 - 0.2 * depth:.2f}" stroke="currentColor" stroke-opacity="0.4"/>'
         )
         if place.width > 60 and place.height > 16:
             label = _text(name[: int(place.width / 7)])
             parts.append(
-                f'<text x="{place.x + 4:.1f}" y="{place.y + 12:.1f}" font-size="11">{label}</text>'
+                f'<text x="{place.x + 4:.1f}" y="{place.y + 12:.1f}" font-size="11" fill="currentColor">{label}</text>'
             )
         parts.append("</g>")
         inner = Box(place.x + 2, place.y + 16, place.width - 4, place.height - 18)
