@@ -204,6 +204,6 @@ def _finding(item: Built) -> Finding:
         id=str(item.platform),
         status=Status.WARN if item.warnings else Status.OK,
         label=str(item.source),
-        state=f"{item.platform}, {item.files} files and folders",
+        state=f"{item.platform}, entries: {item.files}",
         detail="\n".join(item.warnings),
     )

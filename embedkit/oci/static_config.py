@@ -15,9 +15,9 @@ from embedkit.oci.static import Document
 CANNOT = (
     ("nginx", "everything works"),
     ("Caddy", "everything works"),
-    ("Apache", "everything works where AllowOverride permits FileInfo (.htaccess)"),
-    ("_headers hosts", "everything works on hosts that read a _headers file and keep '/v2/' paths"),
-    ("S3-like stores", "no Docker-Content-Digest: oras cannot pull, all others can"),
+    ("Apache", "everything works where AllowOverride permits FileInfo and Indexes (.htaccess)"),
+    ("_headers hosts", "not tried; must read _headers and serve names without an ending as they are"),
+    ("S3-like stores", "not tried; no Docker-Content-Digest: oras cannot pull, all others can"),
     ("python -m http.server", "no Content-Type for manifests: no client can pull; use serve.py"),
 )
 
@@ -79,9 +79,8 @@ def caddy(folder: Path, documents: Sequence[Document]) -> str:
 def apache(documents: Sequence[Document]) -> str:
     """.htaccess for the document root."""
     lines = [
-        "# Needs AllowOverride FileInfo Indexes, mod_headers and mod_setenvif.",
+        "# Needs AllowOverride FileInfo Indexes, and the modules dir and headers.",
         "DirectoryIndex index.json",
-        "Options -MultiViews",
     ]
     for item in documents:
         lines += [

@@ -81,7 +81,8 @@ def _draw(
         if place.width > 60 and place.height > 16:
             label = _text(name[: int(place.width / 7)])
             parts.append(
-                f'<text x="{place.x + 4:.1f}" y="{place.y + 12:.1f}" font-size="11" fill="currentColor">{label}</text>'
+                f'<text x="{place.x + 4:.1f}" y="{place.y + 12:.1f}" font-size="11" '
+                f'fill="currentColor">{label}</text>'
             )
         parts.append("</g>")
         inner = Box(place.x + 2, place.y + 16, place.width - 4, place.height - 18)

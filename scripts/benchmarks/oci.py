@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support import elf, recipe, services
+from support import elf, recipe, services  # noqa: E402
 
 PLATFORMS = (("amd64", ""), ("arm64", ""), ("arm", "v7"), ("arm", "v6"))
 

@@ -104,6 +104,39 @@ def nginx(folder: Path, server_block: str) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
 
+@contextlib.contextmanager
+def caddy(folder: Path, caddyfile: str) -> Iterator[str]:
+    """Debian's Caddy with a Caddyfile whose ``:5000`` is replaced."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    off = "{\n\tadmin off\n\tauto_https off\n}\n"
+    text = caddyfile.replace(":5000 {", f"http://127.0.0.1:{port} {{")
+    (folder / "Caddyfile").write_text(off + text)
+    argv = ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    env = {**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    with running(argv, folder / "log", lambda: answers(port, "/v2/"), env=env):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def apache(folder: Path, root: Path) -> Iterator[str]:
+    """Debian's Apache over ``root``, which decides by its .htaccess."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = Path("/usr/lib/apache2/modules")
+    names = ("mpm_event", "authz_core", "dir", "mime", "headers")
+    (folder / "httpd.conf").write_text(
+        "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in names)
+        + f"ServerName localhost\nListen 127.0.0.1:{port}\nPidFile {folder}/pid\n"
+        f"ErrorLog {folder}/error.log\nUser nobody\nGroup nogroup\nTypesConfig /dev/null\n"
+        f'DocumentRoot "{root}"\n<Directory "{root}">\n'
+        "AllowOverride FileInfo Indexes\nRequire all granted\n</Directory>\n"
+    )
+    argv = ["apache2", "-d", str(folder), "-f", str(folder / "httpd.conf"), "-D", "FOREGROUND"]
+    with running(argv, folder / "log", lambda: answers(port, "/v2/")):
+        yield f"127.0.0.1:{port}"
+
+
 class Docker:
     """A Docker daemon of its own, with nothing shared with any other."""
 

@@ -17,7 +17,9 @@ from support.skopeo import Skopeo
 
 from embedkit.oci.serve import Server
 
-pytestmark = pytest.mark.needs("program:skopeo")
+pytestmark = pytest.mark.needs(
+    "program:skopeo", "program:nginx", "program:caddy", "program:apache2"
+)
 
 OVERRIDES = {
     "linux/amd64": {"arch": "amd64"},
@@ -41,10 +43,16 @@ def exported(five: Path, single: Path, work: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["nginx", "serve.py", "embedkit"])
+@pytest.fixture(params=["nginx", "caddy", "apache", "serve.py", "embedkit"])
 def served(request: pytest.FixtureRequest, exported: Path, tmp_path: Path) -> Iterator[str]:
     if request.param == "nginx":
         with services.nginx(tmp_path / "nginx", (exported / "server/nginx.conf").read_text()) as at:
+            yield at
+    elif request.param == "caddy":
+        with services.caddy(tmp_path / "caddy", (exported / "server/Caddyfile").read_text()) as at:
+            yield at
+    elif request.param == "apache":
+        with services.apache(tmp_path / "apache", exported) as at:
             yield at
     elif request.param == "serve.py":
         port = services.free_port()
@@ -59,7 +67,6 @@ def served(request: pytest.FixtureRequest, exported: Path, tmp_path: Path) -> It
         server.server_close()
 
 
-@pytest.mark.needs("file:/usr/sbin/nginx")
 def test_skopeo_pulls_every_platform(served: str, skopeo: Skopeo, tmp_path: Path) -> None:
     for platform, override in OVERRIDES.items():
         config = skopeo.config(f"docker://{served}/hello:1", os="linux", **override)
@@ -71,13 +78,12 @@ def test_skopeo_pulls_every_platform(served: str, skopeo: Skopeo, tmp_path: Path
     assert back["data"]["digest"] == straight["data"]["digest"]
 
 
-@pytest.mark.needs("file:/usr/sbin/nginx")
 def test_tags_are_listed(served: str) -> None:
     listed = embedkit("oci", "list", f"{served}/tools/deep/hello")
     assert [tag["tag"] for tag in listed["data"]["tags"]] == ["2"]
 
 
-@pytest.mark.needs("file:/usr/sbin/nginx", "root", "program:dockerd")
+@pytest.mark.needs("root", "program:dockerd")
 def test_docker_pulls_and_runs(served: str, docker: Docker) -> None:
     docker("pull", "--quiet", f"{served}/single:1")
     ran = docker("run", "--rm", "--network", "none", f"{served}/single:1")
