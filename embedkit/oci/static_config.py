@@ -16,7 +16,10 @@ CANNOT = (
     ("nginx", "everything works"),
     ("Caddy", "everything works"),
     ("Apache", "everything works where AllowOverride permits FileInfo and Indexes (.htaccess)"),
-    ("_headers hosts", "not tried; must read _headers and serve names without an ending as they are"),
+    (
+        "_headers hosts",
+        "not tried; must read _headers and serve names without an ending as they are",
+    ),
     ("S3-like stores", "not tried; no Docker-Content-Digest: oras cannot pull, all others can"),
     ("python -m http.server", "no Content-Type for manifests: no client can pull; use serve.py"),
 )

@@ -70,9 +70,7 @@ def _draw(
     for number, ((name, child), place) in enumerate(zip(shown, places, strict=True)):
         full = f"{path}/{name}"
         fill = color or _COLORS[number % len(_COLORS)]
-        title = escape(
-            f"{full} {format_size(sizes[id(child)])}".encode("utf-8", "replace").decode()
-        )
+        title = _text(f"{full} {format_size(sizes[id(child)])}")
         parts.append(
             f'<g><title>{title}</title><rect x="{place.x:.1f}" y="{place.y:.1f}" '
             f'width="{place.width:.1f}" height="{place.height:.1f}" class="{fill}" '

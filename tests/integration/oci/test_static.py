@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,16 +32,14 @@ OVERRIDES = {
 
 
 @pytest.fixture(scope="module")
-def exported(five: Path, single: Path, work: Path) -> Path:
-    folder = work / "static"
-    embedkit("oci", "static", "export", folder, five, single)
-    embedkit("oci", "static", "export", folder, five, "-t", "tools/deep/hello:2")
-    # nginx's worker may not be root and must be able to read it.
-    for parent in [folder, *folder.parents]:
-        if parent == Path("/tmp"):
-            break
-        parent.chmod(parent.stat().st_mode | 0o055)
-    return folder
+def exported(five: Path, single: Path) -> Iterator[Path]:
+    # Apache's workers are not root, and pytest's own folders are closed to others.
+    with tempfile.TemporaryDirectory(prefix="embedkit-static-") as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "static"
+        embedkit("oci", "static", "export", folder, five, single)
+        embedkit("oci", "static", "export", folder, five, "-t", "tools/deep/hello:2")
+        yield folder
 
 
 @pytest.fixture(params=["nginx", "caddy", "apache", "serve.py", "embedkit"])
