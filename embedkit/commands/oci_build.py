@@ -28,14 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "PLATFORM=PART says what it is for; otherwise its ELF files do",
     )
     common.add_target_arguments(parser)
-    parser.add_argument(
-        "--platform",
-        action="append",
-        default=[],
-        type=common.platform_argument,
-        metavar="P",
-        help="the platform of the only part, or of each in turn",
-    )
+    common.add_platform_argument(parser, "the platform of the only part, or of each in turn")
     parser.add_argument(
         "--trust-platform",
         action="store_true",

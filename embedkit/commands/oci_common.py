@@ -116,6 +116,16 @@ def platform_argument(text: str) -> Platform:
         raise argparse.ArgumentTypeError(error.message) from error
 
 
+def add_platform_argument(
+    parser: argparse.ArgumentParser,
+    text: str = "only this platform (may be repeated); 'host' is this machine's",
+) -> None:
+    """``--platform``, as often as wanted."""
+    parser.add_argument(
+        "--platform", action="append", default=[], type=platform_argument, metavar="P", help=text
+    )
+
+
 def split_platform(text: str) -> tuple[Platform | None, str]:
     """``linux/arm/v7=app.tar`` into its halves."""
     head, equals, rest = text.partition("=")

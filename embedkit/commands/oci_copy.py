@@ -21,14 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What copy, push and pull have in common."""
     parser.add_argument("-t", "--tag", metavar="NAME", help="give the copy this name")
-    parser.add_argument(
-        "--platform",
-        action="append",
-        default=[],
-        type=common.platform_argument,
-        metavar="P",
-        help="only this platform (may be repeated); 'host' is this machine's",
-    )
+    common.add_platform_argument(parser)
     common.add_shape_arguments(parser)
     common.add_access_arguments(parser)
 

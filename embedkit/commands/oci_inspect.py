@@ -19,14 +19,7 @@ from embedkit.units import format_size, parse_size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", help=common.SOURCE_HELP)
-    parser.add_argument(
-        "--platform",
-        action="append",
-        default=[],
-        type=common.platform_argument,
-        metavar="P",
-        help="only this platform (may be repeated); 'host' is this machine's",
-    )
+    common.add_platform_argument(parser)
     parser.add_argument(
         "--fail-under",
         type=_share,

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol, cast
 from embedkit.errors import InputError
 from embedkit.oci.limits import CHUNK, DEFAULT, Limits
 from embedkit.oci.mediatypes import Compression
+from embedkit.oci.streams import Pulled
 
 HEAD = 8
 """Bytes of a stream's beginning that :func:`sniff` needs."""
@@ -104,7 +105,7 @@ def decompressed(
     return io.BufferedReader(reader, _OUTPUT)
 
 
-class _Decompressor(io.RawIOBase):
+class _Decompressor(Pulled):
     def __init__(
         self,
         stream: BinaryIO,
@@ -126,14 +127,6 @@ class _Decompressor(io.RawIOBase):
         self._given = 0
         self._between = True
         self._done = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:

@@ -12,12 +12,13 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 from embedkit.errors import InputError
 from embedkit.oci import digest as digests
 from embedkit.oci.documents import Descriptor
 from embedkit.oci.limits import CHUNK, DEFAULT
+from embedkit.oci.streams import Pulled
 
 
 class Store(Protocol):
@@ -85,7 +86,7 @@ def read_to_end(stream: BinaryIO) -> bytes:
     return b"".join(iter(lambda: stream.read(CHUNK), b""))
 
 
-class FileSlice(io.RawIOBase):
+class FileSlice(Pulled):
     """Part of an open file as a stream. Many may read one file at once (pread)."""
 
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
@@ -94,9 +95,6 @@ class FileSlice(io.RawIOBase):
         self._begin = offset
         self._at = offset
         self._end = offset + size
-
-    def readable(self) -> bool:
-        return True
 
     def seekable(self) -> bool:
         return True
@@ -108,11 +106,6 @@ class FileSlice(io.RawIOBase):
 
     def tell(self) -> int:
         return self._at - self._begin
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
     def read(self, size: int = -1, /) -> bytes:
         left = max(self._end - self._at, 0)

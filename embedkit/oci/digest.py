@@ -7,11 +7,11 @@ sha512 are accepted; whatever passes :func:`parse` is safe as a part of a path.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from typing import Any, BinaryIO
 
 from embedkit.errors import InputError
+from embedkit.oci.streams import Pulled
 
 _GRAMMAR = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -66,7 +66,7 @@ def check(content: bytes, digest: str, size: int | None, where: str) -> bytes:
     return content
 
 
-class VerifyingReader(io.RawIOBase):
+class VerifyingReader(Pulled):
     """A blob's bytes that are checked on the way: the end is only reached if all was right.
 
     Raises InputError as soon as more bytes come than promised, and at the end where fewer
@@ -82,14 +82,6 @@ class VerifyingReader(io.RawIOBase):
         self._hash = hasher(digest)
         self._seen = 0
         self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
     def read(self, size: int = -1, /) -> bytes:
         if self._ended or size == 0:

@@ -7,7 +7,6 @@ Redirects, retries and logins are ours, because a registry's rules are not a bro
 
 from __future__ import annotations
 
-import io
 import random
 import socket
 import threading
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from embedkit.errors import LackError, TargetError
+from embedkit.oci.streams import Pulled
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -239,7 +239,7 @@ class _Deadline:
                 pass
 
 
-class Body(io.RawIOBase):
+class Body(Pulled):
     """An answer's body as a stream with a least pace. Raises Temporary where it breaks off."""
 
     def __init__(self, response: BaseHTTPResponse, url: str) -> None:

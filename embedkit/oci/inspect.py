@@ -8,7 +8,6 @@ several places) are told apart; they lie in the image for a reason more often th
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
@@ -31,6 +30,7 @@ from embedkit.oci.recognise import (
 )
 from embedkit.oci.rootfs import RootFs, Waste
 from embedkit.oci.source import Entry, platform_of
+from embedkit.oci.streams import Pulled
 from embedkit.oci.tarread import TarReader
 from embedkit.progress import NullProgress, Progress
 
@@ -237,7 +237,7 @@ class _LayerReading:
         )
 
 
-class _Tap(io.RawIOBase):
+class _Tap(Pulled):
     """Hashes and counts what is read."""
 
     def __init__(self, stream: BinaryIO, made: Hash | None) -> None:

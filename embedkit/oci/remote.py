@@ -22,6 +22,7 @@ from embedkit.oci.reference import Reference
 from embedkit.oci.registry import Client, NotFound
 from embedkit.oci.sink import Written
 from embedkit.oci.source import Root, Source
+from embedkit.oci.streams import Pulled
 
 UPLOAD_PIECE = 64 << 20
 """Blobs above this size go up in pieces, so that a cut connection costs one piece."""
@@ -55,7 +56,7 @@ class RepositoryStore:
         self.client.close()
 
 
-class _Download(io.RawIOBase):
+class _Download(Pulled):
     """A blob's bytes; a connection that breaks is taken up again where it broke."""
 
     def __init__(self, client: Client, path: str, descriptor: Descriptor) -> None:
@@ -354,7 +355,7 @@ class _Pieces:
             self.stream = None
 
 
-class _Piece(io.RawIOBase):
+class _Piece(Pulled):
     """The bytes of a blob up to ``end``."""
 
     def __init__(self, pieces: _Pieces, end: int) -> None:

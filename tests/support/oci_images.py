@@ -20,6 +20,16 @@ PLATFORMS = {
 }
 
 
+# What skopeo's --override-… say for each of them.
+OVERRIDES = {
+    "linux/amd64": {"arch": "amd64"},
+    "linux/arm64": {"arch": "arm64"},
+    "linux/arm/v7": {"arch": "arm", "variant": "v7"},
+    "linux/arm/v6": {"arch": "arm", "variant": "v6"},
+    "linux/386": {"arch": "386"},
+}
+
+
 def embedkit(*words: str | Path, code: int = 0) -> dict[str, Any]:
     """Runs a command in this process; the JSON envelope that it prints."""
     out, err = io.StringIO(), io.StringIO()

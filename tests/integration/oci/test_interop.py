@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 from support import oci_images as images
-from support.oci_images import embedkit
+from support.oci_images import OVERRIDES, embedkit
 from support.skopeo import Skopeo, run
 
 pytestmark = pytest.mark.needs("program:skopeo", "program:umoci", "program:docker-registry")
-
-OVERRIDES = {
-    "linux/amd64": {"arch": "amd64"},
-    "linux/arm64": {"arch": "arm64"},
-    "linux/arm/v7": {"arch": "arm", "variant": "v7"},
-    "linux/arm/v6": {"arch": "arm", "variant": "v6"},
-    "linux/386": {"arch": "386"},
-}
 
 
 def _ids(envelope: dict[str, object]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import oci_images as images
 from support import services
-from support.oci_images import embedkit
+from support.oci_images import OVERRIDES, embedkit
 from support.services import Docker
 from support.skopeo import Skopeo
 
@@ -21,14 +21,6 @@ from embedkit.oci.serve import Server
 pytestmark = pytest.mark.needs(
     "program:skopeo", "program:nginx", "program:caddy", "program:apache2"
 )
-
-OVERRIDES = {
-    "linux/amd64": {"arch": "amd64"},
-    "linux/arm64": {"arch": "arm64"},
-    "linux/arm/v7": {"arch": "arm", "variant": "v7"},
-    "linux/arm/v6": {"arch": "arm", "variant": "v6"},
-    "linux/386": {"arch": "386"},
-}
 
 
 @pytest.fixture(scope="module")

@@ -258,6 +258,18 @@ def test_a_silent_server_is_given_up(make: Any) -> None:
     assert time.monotonic() - begun < 10
 
 
+def _drip(handler: Handler) -> None:
+    """A byte every 50 ms for 3 s, or until the client has enough."""
+    try:
+        for _ in range(60):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            threading.Event().wait(0.05)
+    except OSError:
+        pass
+    handler.close_connection = True
+
+
 def test_a_server_that_drips_is_given_up(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "PACE_SECONDS", 0.2)
 
@@ -267,14 +279,7 @@ def test_a_server_that_drips_is_given_up(make: Any, monkeypatch: pytest.MonkeyPa
         handler.send_response(200)
         handler.send_header("Content-Length", "100000")
         handler.end_headers()
-        try:
-            for _ in range(40):
-                handler.wfile.write(b"x")
-                handler.wfile.flush()
-                threading.Event().wait(0.05)
-        except OSError:
-            pass
-        handler.close_connection = True
+        _drip(handler)
         return True
 
     server = make(behave)
@@ -289,14 +294,7 @@ def test_headers_that_never_end_are_cut(make: Any, monkeypatch: pytest.MonkeyPat
         if "/blobs/" not in handler.path:
             return False
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        try:
-            for _ in range(60):
-                handler.wfile.write(b"x")
-                handler.wfile.flush()
-                threading.Event().wait(0.05)
-        except OSError:
-            pass
-        handler.close_connection = True
+        _drip(handler)
         return True
 
     server = make(behave)
