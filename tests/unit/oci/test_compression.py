@@ -125,3 +125,20 @@ def test_a_zstd_window_beyond_reason_is_refused() -> None:
     made = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     with pytest.raises(InputError):
         _unpack(made.compress(bytes(1000)) + made.flush())
+
+
+def test_without_isal_the_standard_library_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    fast = _pack(b"content " * 9999, "gzip")
+    monkeypatch.setitem(sys.modules, "isal", None)
+    slow = _pack(b"content " * 9999, "gzip")
+    assert slow == b"".join([*_zlib_gzip(b"content " * 9999)])
+    assert _unpack(slow) == _unpack(fast) == b"content " * 9999
+    with pytest.raises(InputError):
+        _unpack(fast[:-5])
+
+
+def _zlib_gzip(content: bytes) -> list[bytes]:
+    made = zlib.compressobj(6, zlib.DEFLATED, 31)
+    return [made.compress(content), made.flush()]

@@ -123,3 +123,27 @@ def test_areas_are_in_proportion_and_fill_the_box(values: list[float]) -> None:
     total = sum(values)
     for value, box in zip(values, boxes, strict=True):
         assert box.width * box.height == pytest.approx(5000 * value / total, rel=1e-3, abs=1e-6)
+
+
+def test_an_interrupted_copy_leaves_what_was_there(
+    wasteful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedkit.oci import transfer
+
+    for target in (tmp_path / "old.tar", tmp_path / "old"):
+        embedkit("oci", "copy", wasteful, target, "-t", "old:1")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer._Transfer, "_root", interrupted)
+    for target in (tmp_path / "old.tar", tmp_path / "old", tmp_path / "new", tmp_path / "new.tar"):
+        with pytest.raises(AssertionError, match="exit 130"):
+            embedkit("oci", "copy", wasteful, target, "-t", "new:1")
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    # Blobs without a name in index.json are what an interrupted copy may leave in a layout.
+    assert all("old/blobs/" in str(path) for path in changed)
+    assert "old:1" in embedkit("oci", "list", tmp_path / "old")["data"]["images"][0]["image"]
+    assert len(embedkit("oci", "list", tmp_path / "old")["data"]["images"]) == 1
