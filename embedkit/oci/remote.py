@@ -28,6 +28,10 @@ UPLOAD_PIECE = 64 << 20
 """Blobs above this size go up in pieces, so that a cut connection costs one piece."""
 
 
+_KEPT_SIZE = 256 << 10
+_KEPT_COUNT = 256
+
+
 class RepositoryStore:
     """The content of one repository."""
 
@@ -46,6 +50,9 @@ class RepositoryStore:
             return io.BytesIO(self.documents[descriptor.digest])
         if descriptor.media_type in (*mediatypes.INDEXES, *mediatypes.MANIFESTS):
             content, _, _ = self.client.manifest(self.path, descriptor.digest)
+            # A manifest is read more than once; each reading checks it anew.
+            if len(content) <= _KEPT_SIZE and len(self.documents) < _KEPT_COUNT:
+                self.documents[descriptor.digest] = content
             return io.BytesIO(content)
         return cast(BinaryIO, _Download(self.client, self.path, descriptor))
 

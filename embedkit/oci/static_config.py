@@ -111,12 +111,14 @@ def s3(documents: Sequence[Document]) -> str:
     """A script that uploads with the aws program, each manifest with its own type."""
     lines = [
         "#!/bin/sh",
-        "# usage: s3-upload.sh s3://BUCKET [further options of 'aws s3', such as --endpoint-url]",
+        "# usage: s3-upload.sh s3://BUCKET [options of 'aws', such as --endpoint-url URL]",
         "# An S3 store cannot send Docker-Content-Digest: oras will not pull, all others do.",
         "set -eu",
         'bucket=${1%/}; shift; cd "$(dirname "$0")/.."',
         'aws s3 cp --recursive v2 "$bucket/v2" --exclude "*/manifests/*" "$@"',
-        'aws s3 cp v2/index.json "$bucket/v2/" --content-type application/json "$@"',
+        "# The answer to the clients' first question, /v2/, is an object of that very name.",
+        'aws s3api put-object --bucket "${bucket#s3://}" --key v2/ \\',
+        '    --body v2/index.json --content-type application/json "$@"',
     ]
     for item in documents:
         lines.append(
