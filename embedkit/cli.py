@@ -64,6 +64,17 @@ COMMANDS = (
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
     Command("patch-kernel", "patch_kernel", "make a kernel config Docker-ready, on its tree"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
+    Command("oci build", "oci_build", "make an image from programs, folders or root filesystems"),
+    Command("oci merge", "oci_merge", "merge images of several platforms into one"),
+    Command("oci inspect", "oci_inspect", "layers, waste, programs and oddities of an image"),
+    Command("oci resolve", "oci_resolve", "which entry each client takes for a platform"),
+    Command("oci copy", "oci_copy", "copy an image between archive, layout and registry"),
+    Command("oci push", "oci_push", "copy an image into a registry"),
+    Command("oci pull", "oci_pull", "copy an image out of a registry"),
+    Command("oci list", "oci_list", "the images of a file, or the tags of a repository"),
+    Command("oci delete", "oci_delete", "remove an image from a registry"),
+    Command("oci static export", "oci_static_export", "write a registry made of plain files"),
+    Command("oci static serve", "oci_static_serve", "serve such a registry, read-only"),
 )
 
 
@@ -195,7 +206,7 @@ def _drop_output() -> None:
 
 def _choose(words: list[str]) -> tuple[Command | None, list[str]]:
     """The command that ``words`` begin with, and the words after it."""
-    for length in (2, 1):
+    for length in (3, 2, 1):
         name = " ".join(words[:length])
         for command in COMMANDS:
             if command.name == name:
@@ -205,7 +216,7 @@ def _choose(words: list[str]) -> tuple[Command | None, list[str]]:
         if len(words) > 1 and words[1] in ("-h", "--help"):
             _write(_help(words[0]))
             return None, []
-        verbs = [command.name.split()[1] for command in group]
+        verbs = [command.name.split(" ", 1)[1] for command in group]
         guess = did_you_mean(words[1], verbs) if len(words) > 1 else None
         raise InputError(
             f"'embedkit {words[0]}' takes one of: {', '.join(verbs)}",

@@ -1,0 +1,1 @@
+"""Container images without a daemon: build, merge, inspect, move and serve them."""
