@@ -7,6 +7,7 @@ files, registered in Buildroot's configuration.
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,10 +190,7 @@ def _with_buildroot(
     }
     sections = report.sections
     if steps:
-        title = (
-            "Files" if done or not registration or registration.changes else "Files (as they are)"
-        )
-        sections = (*sections, Section(title, steps=steps))
+        sections = (*sections, Section("Files", steps=steps))
     return report._replace(
         facts=(*facts, *report.facts[1:]), sections=sections, notes=tuple(notes), data=data
     )
@@ -207,7 +205,7 @@ def _steps(registration: Registration) -> list[Step]:
             undo = "remove the file" if edit.before is None else "patch-kernel writes it anew"
             found.append(Step(f"write {edit.what}", str(edit.path), undo))
         else:
-            undo = f"mv {edit.backup} {edit.path}"
+            undo = shlex.join(["mv", str(edit.backup), str(edit.path)])
             found.append(Step(f"add {registration.word} to {edit.what}", str(edit.path), undo))
     return found
 

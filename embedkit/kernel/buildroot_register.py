@@ -96,7 +96,8 @@ def choose_place(build: Buildroot, board: Path | None, name: str) -> Path:
     ``name`` is the file's name. The folder need not exist.
     """
     config = build.config if board is None else read_config(board)
-    places = list(_beside(build, config))
+    # What several boards share comes last.
+    places = sorted(_beside(build, config), key=lambda place: "common" in place.parts)
     if build.externals:
         for external in build.externals:
             for place in places:
