@@ -187,13 +187,20 @@ def _undone(later: tuple[Part, ...], fragment: Path, text: str) -> bool:
 
 
 def write(registration: Registration) -> tuple[Path, ...]:
-    """Writes what changes, in the plan's order, old configurations kept as ``.bak``.
+    """write_edits() of the plan."""
+    return write_edits(registration.edits)
+
+
+def write_edits(edits: Iterable[Edit]) -> tuple[Path, ...]:
+    """Writes what changes, in their order, old configurations kept as ``.bak``.
 
     Raises LackError where a folder cannot be made or written; what was written before stays
     valid by itself.
     """
     written = []
-    for edit in registration.changes:
+    for edit in edits:
+        if not edit.changes:
+            continue
         try:
             edit.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
