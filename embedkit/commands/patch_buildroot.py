@@ -14,7 +14,7 @@ from embedkit.kernel import buildroot_register, goals, profile_file
 from embedkit.kernel.buildroot import Buildroot, BuildrootConfig, read_config
 from embedkit.kernel.buildroot_kernel import same
 from embedkit.kernel.buildroot_register import Edit
-from embedkit.kernel.buildroot_tree import BuildrootTree, open_buildroot
+from embedkit.kernel.buildroot_tree import PROCESSOR, BuildrootTree, open_buildroot
 from embedkit.kernel.expression import Grade
 from embedkit.kernel.profile import Level, Profile, Subject
 from embedkit.kernel.userland import PACKAGES, Source, Userland, check
@@ -263,10 +263,12 @@ def _report(
 
 def _refusal(refused: Refused) -> Finding:
     allow = " ".join(f"--allow {name}" for name in refused.allow)
+    # Another processor is no way out: nobody's board turns into one.
+    allowed = allow and PROCESSOR not in refused.reason
     return Finding(
         refused.want.symbol,
         Status.FAIL,
         refused.want.symbol,
         refused.reason,
-        hint=f"if that is what you want: {allow}" if allow else "",
+        hint=f"if that is what you want: {allow}" if allowed else "",
     )

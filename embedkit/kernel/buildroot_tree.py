@@ -15,13 +15,14 @@ from embedkit import process
 from embedkit.errors import InputError
 from embedkit.kernel import _kconfiglib
 from embedkit.kernel.buildroot import Buildroot, BuildrootConfig
-from embedkit.kernel.config import KernelConfig, KernelVersion
+from embedkit.kernel.config import KernelConfig
 from embedkit.kernel.protected import Protection
 from embedkit.kernel.toolchain import Toolchain
 from embedkit.kernel.tree import KernelTree, as_input_error
 
 # What support/scripts/br2-external writes into an output folder, with or without externals.
 _EXTERNAL = ("paths", "menus", "toolchains", "jpeg", "openssl", "skeleton", "init", "linux")
+_OLD_EXTERNAL = ".br2-external.in"
 _HOST_GCC = re.compile(r"^BR2_HOST_GCC_AT_LEAST_(\d+)=y$", re.MULTILINE)
 _ASSUMED_GCC = "12"
 # uname's word → Buildroot's HOSTARCH, as its Makefile maps it.
@@ -36,7 +37,7 @@ _PROTECTED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"BR2_ROOTFS_SKELETON_\w+"), "it is the root file system's skeleton"),
 )
 _PROTECTED_FILES = re.compile(r"arch/Config\.in.*")
-_PROCESSOR = "it decides which processors everything is built for"
+PROCESSOR = "it decides which processors everything is built for"
 
 
 class BuildrootTree(KernelTree):
@@ -68,7 +69,7 @@ class BuildrootTree(KernelTree):
             if pattern.fullmatch(name):
                 return Protection(name, why)
         if any(_PROTECTED_FILES.fullmatch(file) for file in files):
-            return Protection(name, _PROCESSOR)
+            return Protection(name, PROCESSOR)
         return None
 
 
@@ -82,14 +83,16 @@ def open_buildroot(build: Buildroot) -> BuildrootTree:
     root = str(build.tree.resolve())
     version = build.version
     with tempfile.TemporaryDirectory(prefix="embedkit-") as empty:
-        base = build.output
-        if not (base / ".br2-external.in.paths").is_file():
-            # Never configured: no external trees, which these files would name.
-            for name in _EXTERNAL:
-                Path(empty, f".br2-external.in.{name}").touch()
-            base = Path(empty)
+        # Never configured: no external trees, which these files would name.
+        for name in (_OLD_EXTERNAL, *(f"{_OLD_EXTERNAL}.{part}" for part in _EXTERNAL)):
+            Path(empty, name).touch()
+        made = (build.output / f"{_OLD_EXTERNAL}.paths").is_file()
+        made_old = (build.output / "build" / _OLD_EXTERNAL).is_file()
         environment = {
-            "BR2_BASE_DIR": str(base),
+            "BR2_BASE_DIR": str(build.output) if made else empty,
+            # Until 2019.
+            "BR2_BUILD_DIR": str(build.output / "build") if made_old else empty,
+            "BUILD_DIR": str(build.output / "build"),
             "BASE_DIR": str(build.output),
             "BR2_VERSION": version,
             "BR2_VERSION_FULL": version,
@@ -114,11 +117,6 @@ def open_buildroot(build: Buildroot) -> BuildrootTree:
             )
     tools = Toolchain("", "", "gcc", True, "none")
     return BuildrootTree(build.tree, "", version, tools, kconf, 0)
-
-
-def parsed_version(build: Buildroot) -> KernelVersion | None:
-    """Year and month of the tree's release, or None."""
-    return KernelVersion.parse(build.version)
 
 
 def _host_gcc(build: Buildroot) -> str:
