@@ -14,7 +14,7 @@ from embedkit.kernel import buildroot_register, goals, profile_file
 from embedkit.kernel.buildroot import Buildroot, BuildrootConfig, read_config
 from embedkit.kernel.buildroot_kernel import same
 from embedkit.kernel.buildroot_register import Edit
-from embedkit.kernel.buildroot_tree import PROCESSOR, BuildrootTree, open_buildroot
+from embedkit.kernel.buildroot_tree import BuildrootTree, open_buildroot
 from embedkit.kernel.expression import Grade
 from embedkit.kernel.profile import Level, Profile, Subject
 from embedkit.kernel.userland import PACKAGES, Source, Userland, check
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         _prove(tree, build, resolution, edits)
     after = BuildrootConfig(resolution.full.text, f"{config.origin}, patched")
     shown = buildroot_report.build(_check(args, after, profile), Level.NECESSARY, build)
-    return _report(shown, resolution, edits, held_back=held_back, dry_run=args.dry_run)
+    return _report(shown, tree, resolution, edits, held_back=held_back, dry_run=args.dry_run)
 
 
 def _check(args: argparse.Namespace, config: BuildrootConfig, profile: Profile) -> Userland:
@@ -168,6 +168,7 @@ def _prove(
 
 def _report(
     shown: Report,
+    tree: BuildrootTree,
     resolution: Resolution,
     edits: tuple[Edit, ...],
     *,
@@ -190,7 +191,7 @@ def _report(
         sections.append(Section("Plan", findings=findings))
     if resolution.refused:
         sections.append(
-            Section("Not to be had", findings=tuple(_refusal(r) for r in resolution.refused))
+            Section("Not to be had", findings=tuple(_refusal(r, tree) for r in resolution.refused))
         )
     changed = [edit for edit in edits if edit.changes]
     if changed:
@@ -261,10 +262,10 @@ def _report(
     )
 
 
-def _refusal(refused: Refused) -> Finding:
-    allow = " ".join(f"--allow {name}" for name in refused.allow)
+def _refusal(refused: Refused, tree: BuildrootTree) -> Finding:
     # Another processor is no way out: nobody's board turns into one.
-    allowed = allow and PROCESSOR not in refused.reason
+    allowed = refused.allow and not any(tree.is_processor(name) for name in refused.allow)
+    allow = " ".join(f"--allow {name}" for name in refused.allow)
     return Finding(
         refused.want.symbol,
         Status.FAIL,

@@ -24,6 +24,7 @@ from embedkit.kernel.tree import KernelTree, as_input_error
 _EXTERNAL = ("paths", "menus", "toolchains", "jpeg", "openssl", "skeleton", "init", "linux")
 _OLD_EXTERNAL = ".br2-external.in"
 _HOST_GCC = re.compile(r"^BR2_HOST_GCC_AT_LEAST_(\d+)=y$", re.MULTILINE)
+_KNOWN_GCC = re.compile(r'BR2_HOST_GCC_VERSION = "(\d+)"')
 _ASSUMED_GCC = "12"
 # uname's word → Buildroot's HOSTARCH, as its Makefile maps it.
 _HOSTS = {"i386": "x86", "i586": "x86", "i686": "x86", "armv7l": "arm", "ppc64le": "powerpc64le"}
@@ -37,7 +38,7 @@ _PROTECTED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"BR2_ROOTFS_SKELETON_\w+"), "it is the root file system's skeleton"),
 )
 _PROTECTED_FILES = re.compile(r"arch/Config\.in.*")
-PROCESSOR = "it decides which processors everything is built for"
+_PROCESSOR = "it decides which processors everything is built for"
 
 
 class BuildrootTree(KernelTree):
@@ -69,8 +70,14 @@ class BuildrootTree(KernelTree):
             if pattern.fullmatch(name):
                 return Protection(name, why)
         if any(_PROTECTED_FILES.fullmatch(file) for file in files):
-            return Protection(name, PROCESSOR)
+            return Protection(name, _PROCESSOR)
         return None
+
+    def is_processor(self, name: str) -> bool:
+        """Whether the symbol says what the hardware is."""
+        found = self.kconf.syms.get(name)
+        files = tuple(node.filename for node in found.nodes) if found is not None else ()
+        return any(_PROTECTED_FILES.fullmatch(file) for file in files)
 
 
 def open_buildroot(build: Buildroot) -> BuildrootTree:
@@ -127,5 +134,15 @@ def _host_gcc(build: Buildroot) -> str:
             return str(max(found))
     if process.find("gcc") is None:
         return _ASSUMED_GCC
-    told = process.run(["gcc", "-dumpversion"], check=False, timeout=20).text.strip()
-    return told.split(".")[0] or _ASSUMED_GCC
+    told = process.run(["gcc", "-dumpversion"], check=False, timeout=20).text.split(".")[0].strip()
+    # As Buildroot's Makefile does: a newer gcc counts as the newest that the tree knows.
+    known = _KNOWN_GCC.findall(_text(build.tree / "Config.in"))
+    newest = max((int(number) for number in known), default=0)
+    return str(min(int(told), newest)) if told.isdecimal() and newest else told or _ASSUMED_GCC
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
