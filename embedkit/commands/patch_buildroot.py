@@ -10,6 +10,7 @@ from pathlib import Path
 from embedkit.commands import buildroot_report
 from embedkit.commands.check_buildroot import add_source, read_source
 from embedkit.errors import EXIT_NO, InputError, TargetError
+from embedkit.files import backup_path
 from embedkit.kernel import buildroot_register, goals, profile_file
 from embedkit.kernel.buildroot import Buildroot, BuildrootConfig, read_config
 from embedkit.kernel.buildroot_kernel import same
@@ -145,7 +146,7 @@ def _vanished(name: str, value: str, after: dict[str, str]) -> bool:
 def _edit(what: str, config: BuildrootConfig, changes: dict[str, str], path: Path) -> Edit:
     changes = {name: value for name, value in changes.items() if config.values.get(name) != value}
     after = config.with_values(changes).to_bytes() if changes else config.to_bytes()
-    return Edit(what, path, config.to_bytes(), after, keep=True)
+    return Edit(what, path, config.to_bytes(), after, backup_path(path))
 
 
 def _prove(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedkit.commands import buildroot_fragment
 from embedkit.errors import EXIT_NO, InputError
-from embedkit.files import write_atomically
+from embedkit.files import backup_path, write_atomically
 from embedkit.kernel import fragment, goals, profile_file, sources
 from embedkit.kernel.config import KernelConfig
 from embedkit.kernel.resolve import resolve
@@ -240,18 +240,8 @@ def _write(
     if args.patched:
         files.append(("patched config", args.patched, patched))
     if args.in_place and isinstance(source, Path) and patched != config.to_bytes():
-        files.append(("the old config", _backup(source), config.to_bytes()))
+        files.append(("the old config", backup_path(source), config.to_bytes()))
         files.append(("patched config", source, patched))
     for _, path, content in files:
         write_atomically(path, content)
     return tuple((what, path) for what, path, _ in files)
-
-
-def _backup(source: Path) -> Path:
-    """A free name beside the source: an older backup is somebody's only way back."""
-    path = source.with_name(f"{source.name}.bak")
-    number = 2
-    while path.exists():
-        path = source.with_name(f"{source.name}.bak{number}")
-        number += 1
-    return path

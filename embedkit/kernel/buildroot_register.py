@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import InputError, LackError, TargetError, did_you_mean
-from embedkit.files import write_atomically
+from embedkit.files import backup_path, write_atomically
 from embedkit.kernel import makelist
 from embedkit.kernel.buildroot import Buildroot, BuildrootConfig, read_config
 from embedkit.kernel.buildroot_kernel import FRAGMENTS, Part, fragments, same
@@ -32,23 +32,21 @@ _DEFCONFIG = "_defconfig"
 
 @dataclass(frozen=True)
 class Edit:
-    """One file to write; ``before`` is None where there is none yet."""
+    """One file to write; ``before`` is None where there is none yet.
+
+    ``backup`` is where the old content goes, None for a file that is ours alone.
+    """
 
     what: str
     path: Path
     before: bytes | None
     after: bytes
-    keep: bool = False
+    backup: Path | None = None
 
     @property
     def changes(self) -> bool:
         """Whether there is anything to write."""
         return self.before != self.after
-
-    @property
-    def backup(self) -> Path | None:
-        """Where the old content stays, if this file keeps a copy."""
-        return self.path.with_name(f"{self.path.name}.bak") if self.keep else None
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def plan(
     for what, path in targets:
         config = read_config(path)
         after = _registered(build, config, fragment, word, text, linux)
-        edits.append(Edit(what, path, config.to_bytes(), after.to_bytes(), keep=True))
+        edits.append(Edit(what, path, config.to_bytes(), after.to_bytes(), backup_path(path)))
     return Registration(fragment, word, tuple(edits))
 
 

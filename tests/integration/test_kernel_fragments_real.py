@@ -36,8 +36,6 @@ HARDWARE = {
         "CPUSETS": "SMP",
     },
 }
-# Prerequisites of kernels newer than this one, of which the profiles do not speak.
-NEWER = {"IP_NF_IPTABLES_LEGACY", "IP6_NF_IPTABLES_LEGACY"}
 
 
 @cache
@@ -96,12 +94,12 @@ def test_all_together_keep_every_symbol(
 
 
 def _not_in_this_kernel(symbol: str, tree: KernelTree) -> bool:
-    """Whether the tree lacks the symbol, and the profile (or NEWER) says that it must."""
+    """Whether the tree lacks the symbol, and the profile says that it must."""
     if tree.has(symbol):
         return False
     exists = PROFILE.symbol(symbol).exists
     assert tree.version is not None
-    assert symbol in NEWER or (exists and not exists.holds(tree.version)), symbol
+    assert exists and not exists.holds(tree.version), symbol
     return True
 
 

@@ -259,6 +259,8 @@ config BR2_PACKAGE_DOCKER_ENGINE
 	select BR2_PACKAGE_CONTAINERD
 	select BR2_PACKAGE_IPTABLES
 """
+# A board of this tree, as its defconfig says it.
+BOARD = "BR2_arm=y\nBR2_cortex_a15=y\nBR2_TARGET_ROOTFS_EXT2=y\n"
 PARTS = ("paths", "menus", "toolchains", "jpeg", "openssl", "skeleton", "init", "linux")
 
 

@@ -34,8 +34,7 @@ LEFT_OUT = {
 # Prerequisites that no profile speaks of: a real tree proves that they exist.
 PREREQUISITES = {
     *("AUDIT", "BLOCK", "HUGETLBFS", "NET", "NETDEVICES", "NET_CORE", "NET_SCHED", "PERF_EVENTS"),
-    *("NETFILTER_ADVANCED", "NETFILTER_XTABLES", "NF_TABLES_INET", "NF_TABLES_IPV4"),
-    *("NF_TABLES_IPV6", "IP_NF_IPTABLES_LEGACY", "IP6_NF_IPTABLES_LEGACY"),
+    *("NETFILTER_ADVANCED", "NETFILTER_XTABLES", "NF_TABLES_INET"),
     *("SECURITY", "SECURITY_NETWORK", "VLAN_8021Q"),
 }
 BASE = ["core", "bridge-networking", "overlay2"]
@@ -128,7 +127,7 @@ def _ways() -> list[tuple[str, str, str]]:
     for kernel in KERNELS:
         number = tuple(int(part) for part in kernel.split("."))
         for cgroup in ["cgroup-v1", *(["cgroup-v2"] if number >= (4, 15) else [])]:
-            for packets in ["iptables-legacy", *(["nftables"] if number >= (4, 18) else [])]:
+            for packets in ["iptables-legacy", *(["nftables"] if number >= (5, 2) else [])]:
                 found.append((kernel, cgroup, packets))
     return found
 
