@@ -168,7 +168,7 @@ def _registered(
         new = makelist.append(new, word)
     if new == old:
         return config
-    return config.with_values({FRAGMENTS: _quoted(new)})
+    return config.with_values({FRAGMENTS: quoted(new)})
 
 
 def _undone(later: tuple[Part, ...], fragment: Path, text: str) -> bool:
@@ -239,5 +239,6 @@ def _content(path: Path) -> bytes | None:
         raise InputError(f"it cannot be read: {error.strerror}", where=str(path)) from error
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """``text`` as Kconfig writes a string."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

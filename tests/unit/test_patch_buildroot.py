@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import pytest
 from support.buildroot_configs import BOARD, write_configurable
 
@@ -72,6 +74,21 @@ def test_patching_makes_it_pass_and_leaves_nothing_open(
     first = (build.config.read_bytes(), build.defconfig.read_bytes())
     assert cli.main(["patch-buildroot", str(build.output), "--board", "xu4", "-q"]) == 0
     assert (build.config.read_bytes(), build.defconfig.read_bytes()) == first
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["check-buildroot"], ["check-buildroot", "--packages"], ["patch-buildroot", "--dry-run"]],
+)
+def test_json_follows_its_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    text = (files("embedkit") / "report/schema/check-buildroot-1.json").read_text()
+    schema = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    build = write_configurable(tmp_path, BOARD)
+    _, told = run(capsys, *words, str(build.output))
+    jsonschema.validate(told["data"], schema)
 
 
 def test_packages_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
