@@ -63,6 +63,8 @@ COMMANDS = (
     Command("read", "read", "save a card as a sparse image with a block map"),
     Command("check-kernel", "check_kernel", "audit a kernel config for Docker"),
     Command("patch-kernel", "patch_kernel", "make a kernel config Docker-ready, on its tree"),
+    Command("check-buildroot", "check_buildroot", "audit Buildroot's own config for Docker"),
+    Command("patch-buildroot", "patch_buildroot", "make Buildroot's own config Docker-ready"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),
     Command("oci build", "oci_build", "make an image from programs, folders or root filesystems"),
     Command("oci merge", "oci_merge", "merge images of several platforms into one"),

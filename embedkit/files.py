@@ -51,6 +51,20 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
             Path(temporary).unlink(missing_ok=True)
 
 
+def backup_path(path: Path) -> Path:
+    """A free name beside ``path`` for its old content: ``NAME.bak``, ``NAME.bak2``…
+
+    An older backup is somebody's only way back; one that holds the same bytes will do again.
+    """
+    content = path.read_bytes() if path.is_file() else None
+    free = path.with_name(f"{path.name}.bak")
+    number = 2
+    while free.exists() and not (free.is_file() and free.read_bytes() == content):
+        free = path.with_name(f"{path.name}.bak{number}")
+        number += 1
+    return free
+
+
 def current_umask() -> int:
     """This process's umask (which can only be read by setting it)."""
     current = os.umask(0)

@@ -9,7 +9,7 @@ from embedkit.commands import kernel_data
 from embedkit.kernel import checkconfig, profile_file
 from embedkit.kernel.audit import Audit, Check, FeatureResult, State, Verdict, applies
 from embedkit.kernel.expression import Grade
-from embedkit.kernel.profile import Group, Level, Weight
+from embedkit.kernel.profile import Group, Level, Subject, Weight
 from embedkit.kernel.profile import Section as ProfileSection
 from embedkit.report.model import Finding, Report, Section, Status, Table
 
@@ -24,7 +24,7 @@ _FEATURE_WORDS = {
     Grade.UNKNOWN: "undecided",
     Grade.MOOT: "yes",
 }
-_VERDICT_STATUS = {
+VERDICT_STATUS = {
     Verdict.RUNS: Status.OK,
     Verdict.LIMITS: Status.WARN,
     Verdict.FAILS: Status.FAIL,
@@ -53,19 +53,18 @@ def build(
     failed = audit.failed(bar) or any(not check.good and check.counts for check in runtime)
     if fail_on_worse and comparison is not None:
         failed = comparison.worse
-    sections = [Section("Features", findings=tuple(_feature(f) for f in audit.features))]
-    sections += [_section(section, audit) for section in audit.question.profile.sections]
+    sections = requirements(audit)
     if runtime:
         findings = tuple(_runtime(check) for check in runtime)
         sections.append(Section("Running system", findings=findings))
     if comparison is not None:
         sections.append(_comparison(comparison))
-    sections.append(_summary(audit))
+    sections.append(summary(audit))
     return Report(
         command="check-kernel",
         title=f"Kernel audit for {audit.question.profile.title}",
-        verdict=_verdict(audit),
-        status=_VERDICT_STATUS[audit.verdict],
+        verdict=verdict(audit),
+        status=VERDICT_STATUS[audit.verdict],
         exit_code=1 if failed else 0,
         facts=tuple(_facts(audit)),
         sections=tuple(section for section in sections if _has_content(section)),
@@ -76,11 +75,18 @@ def build(
     )
 
 
-def profile_list() -> Report:
+def requirements(audit: Audit) -> list[Section]:
+    """The features, and the profile's sections with every requirement."""
+    features = tuple(_feature(result, audit) for result in audit.features)
+    sections = [_section(section, audit) for section in audit.question.profile.sections]
+    return [Section("Features", findings=features), *sections]
+
+
+def profile_list(subject: Subject = Subject.KERNEL) -> Report:
     """The profiles there are."""
     rows = []
-    for name, path in profile_file.available().items():
-        profile = profile_file.load(name)
+    for name, path in profile_file.available(subject).items():
+        profile = profile_file.load(name, subject)
         rows.append((name, profile.title, str(path)))
     return Report(
         command="check-kernel",
@@ -96,7 +102,8 @@ def _has_content(section: Section) -> bool:
     return bool(section.findings or section.sections or section.text or section.table)
 
 
-def _verdict(audit: Audit) -> str:
+def verdict(audit: Audit) -> str:
+    """The answer in one sentence."""
     title = audit.question.profile.title
     fatal = audit.verdict is Verdict.FAILS
     blocked = [
@@ -107,7 +114,8 @@ def _verdict(audit: Audit) -> str:
         and (result.weight is Weight.CORE or not fatal)
     ]
     if not blocked:
-        blocked = [f"CONFIG_{check.symbol.name}" for check in audit.lacking(Level.NECESSARY)]
+        prefix = audit.question.config.prefix
+        blocked = [f"{prefix}{check.symbol.name}" for check in audit.lacking(Level.NECESSARY)]
     match audit.verdict:
         case Verdict.RUNS:
             return f"{title} will run"
@@ -165,12 +173,12 @@ def _notes(audit: Audit) -> list[str]:
     return notes
 
 
-def _feature(result: FeatureResult) -> Finding:
+def _feature(result: FeatureResult, audit: Audit) -> Finding:
     state = _FEATURE_WORDS[result.grade]
     if result.lacking:
         missing = [symbol for symbol in result.lacking if symbol not in result.absent]
         word = "missing" if result.grade is Grade.NO else "not named in this config"
-        parts = ((missing, word), (result.absent, "not in this kernel"))
+        parts = ((missing, word), (result.absent, _absent(audit)))
         state += " — " + "; ".join(f"{_listed(names)} {said}" for names, said in parts if names)
     if result.grade >= Grade.MODULE:
         status = Status.OK
@@ -188,6 +196,11 @@ def _feature(result: FeatureResult) -> Finding:
         detail=result.remark,
         level=result.weight.value,
     )
+
+
+def _absent(audit: Audit) -> str:
+    is_kernel = audit.question.profile.subject is Subject.KERNEL
+    return State.NOT_IN_KERNEL.value if is_kernel else "not in this Buildroot"
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
@@ -234,7 +247,9 @@ def _findings(groups: tuple[Group, ...], checks: list[Check], audit: Audit) -> t
 
 def _finding(check: Check, audit: Audit, remark: str) -> Finding:
     symbol = check.symbol
-    state = check.state.value + (f" ({check.remark})" if check.remark else "")
+    name = f"{audit.question.config.prefix}{symbol.name}"
+    state = _absent(audit) if check.state is State.NOT_IN_KERNEL else check.state.value
+    state += f" ({check.remark})" if check.remark else ""
     if check.lacking:
         status = _LACKING_STATUS[check.level]
     elif check.undecided:
@@ -253,9 +268,9 @@ def _finding(check: Check, audit: Audit, remark: str) -> Finding:
     if remark:
         detail += f"\n{remark}"
     return Finding(
-        id=f"CONFIG_{symbol.name}",
+        id=name,
         status=status,
-        label=f"CONFIG_{symbol.name}",
+        label=name,
         state=state,
         detail=detail.strip(),
         hint=_hint(check, audit),
@@ -264,13 +279,14 @@ def _finding(check: Check, audit: Audit, remark: str) -> Finding:
 
 
 def _hint(check: Check, audit: Audit) -> str:
+    name = f"{audit.question.config.prefix}{check.symbol.name}"
     if check.state is State.MODULE_ABSENT:
-        return f"install the modules of this very kernel, or set CONFIG_{check.symbol.name}=y"
+        return f"install the modules of this very kernel, or set {name}=y"
     if check.state is not State.MISSING:
         return ""
     features = [feature.title for feature in audit.question.profile.features_of(check.symbol.name)]
     used = f" (for {', '.join(features[:3])})" if features else ""
-    return f"set CONFIG_{check.symbol.name}=y{used}"
+    return f"set {name}=y{used}"
 
 
 def _runtime(check: RuntimeCheck) -> Finding:
@@ -285,7 +301,8 @@ def _runtime(check: RuntimeCheck) -> Finding:
     )
 
 
-def _summary(audit: Audit) -> Section:
+def summary(audit: Audit) -> Section:
+    """How many of each level stand how."""
     rows = []
     for level in Level:
         checks = {c.symbol.name: c for c in audit.checks if c.level is level}

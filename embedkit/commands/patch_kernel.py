@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from embedkit.commands import buildroot_fragment
 from embedkit.errors import EXIT_NO, InputError
-from embedkit.files import write_atomically
+from embedkit.files import backup_path, write_atomically
 from embedkit.kernel import fragment, goals, profile_file, sources
 from embedkit.kernel.config import KernelConfig
 from embedkit.kernel.resolve import resolve
@@ -22,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument(
         "source",
+        nargs="?",
         metavar="SOURCE",
         help="a config in any form that check-kernel reads, or the name of a defconfig of the tree",
     )
-    parser.add_argument(
-        "--tree", type=Path, required=True, metavar="DIR", help="the kernel's source folder"
-    )
+    parser.add_argument("--tree", type=Path, metavar="DIR", help="the kernel's source folder")
+    buildroot_fragment.add_arguments(parser)
     wishes = parser.add_argument_group("what is wanted")
     wishes.add_argument(
         "--profile",
@@ -93,14 +94,17 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     """Plans, writes, audits again. Exit code 1 where something wanted could not be had."""
     from embedkit.commands import patch_report
 
-    source = _source(args)
-    config = source if isinstance(source, KernelConfig) else _read(source)
     prefer = Prefer(args.prefer) if args.prefer else Prefer.AUTO
     more = [*parse_disable(args.disable), *parse_enable(args.enable)]
     profile = None if args.profile == "none" else profile_file.load(args.profile)
     features = [name for name in (args.features or "").split(",") if name]
     if profile is None and features:
         raise InputError("--features needs a profile", hint="leave out '--profile none'")
+    if args.buildroot is not None:
+        return buildroot_fragment.run(args, ui, profile, more, features)
+    _check_given(args)
+    source = _source(args)
+    config = source if isinstance(source, KernelConfig) else _read(source)
     _check_targets(args, source)
     tree = open_tree(
         args.tree,
@@ -135,6 +139,19 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         held_back=held_back and _asks_for_files(args),
         exit_code=0 if resolution.complete else EXIT_NO,
     )
+
+
+def _check_given(args: argparse.Namespace) -> None:
+    """What argparse cannot say: without --buildroot, a config and a tree are needed."""
+    for name, value in (("SOURCE", args.source), ("--tree", args.tree)):
+        if value is None:
+            raise InputError(
+                f"{name} is missing",
+                hint="give a config and the kernel's folder (CONFIG --tree DIR), "
+                "or a Buildroot (--buildroot DIR)",
+            )
+    if args.board:
+        raise InputError("--board goes with --buildroot", hint="--buildroot DIR --board NAME")
 
 
 def _source(args: argparse.Namespace) -> KernelConfig | Path:
@@ -223,18 +240,8 @@ def _write(
     if args.patched:
         files.append(("patched config", args.patched, patched))
     if args.in_place and isinstance(source, Path) and patched != config.to_bytes():
-        files.append(("the old config", _backup(source), config.to_bytes()))
+        files.append(("the old config", backup_path(source), config.to_bytes()))
         files.append(("patched config", source, patched))
     for _, path, content in files:
         write_atomically(path, content)
     return tuple((what, path) for what, path, _ in files)
-
-
-def _backup(source: Path) -> Path:
-    """A free name beside the source: an older backup is somebody's only way back."""
-    path = source.with_name(f"{source.name}.bak")
-    number = 2
-    while path.exists():
-        path = source.with_name(f"{source.name}.bak{number}")
-        number += 1
-    return path

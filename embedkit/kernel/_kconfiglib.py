@@ -13,6 +13,8 @@ imports kconfiglib in this process. What differs from the stock module:
 * choices follow ``sym_calc_choice()`` of kernel 6.11 where the tree is that new: the members
   hang on the choice's dependencies but not on its prompt, the last member set to y wins, and
   members set to n are passed over;
+* the top file and the prefix ``CONFIG_`` are the caller's to say, and macros are left alone where
+  the tree has none (Buildroot);
 * numbers without a value are 0 where the tree's own tools say so (6.9 and newer);
 * characters that the kernel's own lexer skips with a warning do not end the parse;
 * it can tell which symbols are selected against their dependencies.
@@ -207,6 +209,9 @@ def _kconfig_class(lib: Any) -> Any:
             modern_imply: bool,
             modern_choices: bool,
             zero_numbers: bool,
+            top: str = "Kconfig",
+            prefix: str = "CONFIG_",
+            macros: bool = True,
         ) -> None:
             self.modern_imply = modern_imply
             self.modern_choices = modern_choices
@@ -214,14 +219,16 @@ def _kconfig_class(lib: Any) -> Any:
             self.unmet: set[str] = set()
             self.transitional: set[str] = set()
             self._root = root
+            self._prefix = prefix
+            self._macros = macros
             self._environment = environment
             self._shell = shell
             self._opened_top = False
             self._node: Any = None
             self._config_text = ""
-            self.filename, self.linenr, self._line = "Kconfig", 1, ""
+            self.filename, self.linenr, self._line = top, 1, ""
             try:
-                super().__init__("Kconfig", warn=True, warn_to_stderr=False)
+                super().__init__(top, warn=True, warn_to_stderr=False)
             except (AttributeError, TypeError, ValueError, IndexError, AssertionError) as error:
                 # The stock parser takes some malformed lines for granted and trips over them.
                 raise lib.KconfigError(
@@ -255,7 +262,11 @@ def _kconfig_class(lib: Any) -> Any:
                 self._srctree_prefix = os.path.realpath(self._root) + os.sep
                 self._functions["shell"] = (_call_shell, 1, 1)
                 self._functions["info"] = (lambda *_: "", 1, 1)
-                filename = f"{self._root}/Kconfig"
+                self.config_prefix = self._prefix
+                self._set_match = re.compile(rf"{self._prefix}([^=]+)=(.*)", re.ASCII).match
+                unset = rf"# {self._prefix}([^ ]+) is not set"
+                self._unset_match = re.compile(unset, re.ASCII).match
+                filename = f"{self._root}/{self.filename}"
             return Path(filename).open(encoding="utf-8", errors="surrogateescape")
 
         def _parse_props(self, node: Any) -> None:
@@ -267,6 +278,12 @@ def _kconfig_class(lib: Any) -> Any:
             if name in self.variables or name in self._functions:
                 return str(super()._fn_val(args))
             return self._environment.get(name, "")
+
+        def _expand_macro(self, text: str, start: int, args: Any) -> Any:
+            # Before 4.18 Kconfig knew no macros: $(X) in a string is for make, later.
+            if not self._macros:
+                return (text, start + 2)
+            return super()._expand_macro(text, start, args)
 
         def _tokenize(self, text: str) -> Any:
             symbol: Any = self._node.item if self._node is not None else None

@@ -14,7 +14,17 @@ from typing import NamedTuple, Protocol
 from embedkit.errors import InputError, did_you_mean
 from embedkit.kernel.config import KernelConfig, KernelVersion, Value
 from embedkit.kernel.expression import Grade, Name, Outcome, evaluate
-from embedkit.kernel.profile import Feature, Group, Level, Note, Profile, Section, Symbol, Weight
+from embedkit.kernel.profile import (
+    Feature,
+    Group,
+    Level,
+    Note,
+    Profile,
+    Section,
+    Symbol,
+    Versions,
+    Weight,
+)
 
 
 class ModuleSet(Protocol):
@@ -184,6 +194,9 @@ class _Auditor:
         features = tuple(self._features())
         return Audit(self.question, self.version, self.arch, checks, features)
 
+    def _said(self, versions: Versions) -> str:
+        return versions.words(self.profile.subject.product)
+
     # -- symbols ---------------------------------------------------------------------------
 
     def _state(self, symbol: Symbol) -> tuple[State, str]:
@@ -196,13 +209,16 @@ class _Auditor:
         if self.arch and symbol.arch and self.arch not in symbol.arch:
             return State.NOT_IN_KERNEL, f"only on {', '.join(symbol.arch)}"
         if self.version and symbol.exists.is_after(self.version):
-            return State.NOT_IN_KERNEL, f"exists only {symbol.exists}"
+            return State.NOT_IN_KERNEL, f"exists only {self._said(symbol.exists)}"
         if self.version and symbol.exists.is_before(self.version):
             return self._old_state(symbol, self.version)
         if value is Value.UNKNOWN:
             return State.UNDECIDED, "a minimal config does not say"
         if self.version is None and symbol.exists:
-            return State.UNDECIDED, f"exists {symbol.exists}, and the kernel version is unknown"
+            return (
+                State.UNDECIDED,
+                f"exists {self._said(symbol.exists)}, and the version is unknown",
+            )
         if self.arch is None and symbol.arch:
             return State.UNDECIDED, f"only on {', '.join(symbol.arch)}, and the arch is unknown"
         return State.MISSING, ""
@@ -213,11 +229,11 @@ class _Auditor:
             if not self.profile.symbol(old).exists.holds(version):
                 continue
             value = self.config.value(old)
-            remark = f"under its old name CONFIG_{old}"
+            remark = f"under its old name {self.config.prefix}{old}"
             if value in (Value.BUILT_IN, Value.MODULE):
                 return (State.BUILT_IN if value is Value.BUILT_IN else State.MODULE), remark
             return (State.UNDECIDED if value is Value.UNKNOWN else State.MISSING), remark
-        return State.NOT_IN_KERNEL, f"exists {symbol.exists}"
+        return State.NOT_IN_KERNEL, f"exists {self._said(symbol.exists)}"
 
     def _module_state(self, symbol: Symbol) -> tuple[State, str]:
         modules = self.question.modules
@@ -253,7 +269,7 @@ class _Auditor:
         level = Level.NECESSARY if name in self.insisted else group.level
         if state in (State.MISSING, State.UNDECIDED) and self.version is None and group.kernel:
             state = State.UNDECIDED
-            remark = f"needed {group.kernel}, and the kernel version is unknown"
+            remark = f"needed {self._said(group.kernel)}, and the version is unknown"
         elif state in _LACKING and symbol.instead and name not in self.insisted:
             other = self._feature(symbol.instead)
             if other.grade in (Grade.YES, Grade.MODULE):
@@ -279,12 +295,12 @@ class _Auditor:
         outcome = self._feature(name)
         if not outcome.lacking and outcome.grade is Grade.NO:
             return FeatureResult(
-                feature, weight, Grade.NO, (), remark=f"possible only {feature.kernel}"
+                feature, weight, Grade.NO, (), remark=f"possible only {self._said(feature.kernel)}"
             )
         states = {name: self._state(self.profile.symbol(name)) for name in outcome.lacking}
         absent = tuple(name for name, (state, _) in states.items() if state is State.NOT_IN_KERNEL)
         remarks = dict.fromkeys(
-            f"CONFIG_{name}: {text}"
+            f"{self.config.prefix}{name}: {text}"
             for name, (state, text) in states.items()
             if state is not State.MISSING and state is not State.UNDECIDED and text
         )

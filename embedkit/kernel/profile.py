@@ -69,14 +69,26 @@ class Versions(NamedTuple):
         return self.high is not None and version >= self.high
 
     def __str__(self) -> str:
-        if self.low and self.high:
-            return f"from Linux {self.low} until before {self.high}"
-        if self.low:
-            return f"from Linux {self.low} on"
-        return f"before Linux {self.high}" if self.high else "in every Linux"
+        return self.words("Linux")
+
+    def words(self, product: str) -> str:
+        """The range as a person says it, of the versions of ``product``."""
+        low, high = (_said(bound) for bound in self)
+        if low and high:
+            return f"from {product} {low} until before {high}"
+        if low:
+            return f"from {product} {low} on"
+        return f"before {product} {high}" if high else f"in every {product}"
 
     def __bool__(self) -> bool:
         return self.low is not None or self.high is not None
+
+
+def _said(bound: KernelVersion | None) -> str:
+    """``6.1``, or ``2025.05`` where the versions are dates."""
+    if bound is None:
+        return ""
+    return f"{bound.major}.{bound.minor:02}" if bound.major >= 1000 else str(bound)
 
 
 class Symbol(NamedTuple):
@@ -154,6 +166,30 @@ class Limit(NamedTuple):
     why: str
 
 
+class Subject(StrEnum):
+    """What a profile is about: whose configuration it asks something of."""
+
+    KERNEL = "kernel"
+    BUILDROOT = "buildroot"
+
+    @property
+    def product(self) -> str:
+        """The name whose versions its gates compare."""
+        return "Linux" if self is Subject.KERNEL else "Buildroot"
+
+
+class Size(NamedTuple):
+    """A size in a configuration that has to reach ``at_least_bytes`` where ``when`` is on."""
+
+    symbol: str
+    when: str
+    at_least_bytes: int
+    level: Level
+    why: str = ""
+    symptom: str = ""
+    hint: str = ""
+
+
 class Profile(NamedTuple):
     """A profile with everything that it extends."""
 
@@ -166,6 +202,8 @@ class Profile(NamedTuple):
     features: dict[str, Feature]
     weights: dict[str, Weight]
     limits: tuple[Limit, ...] = ()
+    subject: Subject = Subject.KERNEL
+    sizes: tuple[Size, ...] = ()
 
     def symbol(self, name: str) -> Symbol:
         """What is known about ``name``: at least its name."""

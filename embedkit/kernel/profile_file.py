@@ -16,6 +16,8 @@ from embedkit.kernel.profile import (
     Note,
     Profile,
     Section,
+    Size,
+    Subject,
     Symbol,
     Versions,
     Weight,
@@ -23,24 +25,41 @@ from embedkit.kernel.profile import (
 from embedkit.schema import Problems, Table, read_toml
 
 FORMAT = 1
+_OF = {Subject.KERNEL: "kernel config", Subject.BUILDROOT: "Buildroot config"}
+_COMMAND = {Subject.KERNEL: "check-kernel", Subject.BUILDROOT: "check-buildroot"}
 _SYMBOL = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 
 
-def available() -> dict[str, Path]:
+def available(subject: Subject = Subject.KERNEL) -> dict[str, Path]:
     """Name → file of the profiles that ask for something, shipped and the user's own."""
     return {
         name: path
         for name, path in data.names("profiles", ".toml").items()
-        if name != "linux-containers"
+        if name != "linux-containers" and _subject(path) in (subject.value, None)
     }
 
 
-def load(name: str) -> Profile:
+def _subject(path: Path) -> str | None:
+    """What the file says that it is about; None where that cannot be read."""
+    try:
+        return read_toml(path).text("subject", Subject.KERNEL.value)
+    except InputError:
+        return None
+
+
+def load(name: str, subject: Subject = Subject.KERNEL) -> Profile:
     """The profile called ``name``, or in the file ``name`` (a path ending in .toml).
 
-    Raises InputError for an unknown name or for all problems of a file at once.
+    Raises InputError for an unknown name, for a profile about something else than ``subject``,
+    or for all problems of a file at once.
     """
-    return _load(name, ())
+    profile = _load(name, ())
+    if profile.subject is not subject:
+        raise InputError(
+            f"profile '{name}' is about a {_OF[profile.subject]}, not a {_OF[subject]}",
+            hint=f"embedkit {_COMMAND[profile.subject]} takes it",
+        )
+    return profile
 
 
 def _load(name: str, parents: tuple[Path, ...]) -> Profile:
@@ -74,6 +93,7 @@ def _load(name: str, parents: tuple[Path, ...]) -> Profile:
     weights.update(_read_weights(table, features, problems))
     sections += [_read_section(section, problems) for section in table.tables("section")]
     limits += [_read_limit(limit) for limit in table.tables("limit")]
+    subjects = [subject.value for subject in Subject]
     profile = Profile(
         table.text("name", required=True),
         title,
@@ -84,6 +104,8 @@ def _load(name: str, parents: tuple[Path, ...]) -> Profile:
         features,
         weights,
         tuple(limits),
+        Subject(table.choice("subject", subjects, Subject.KERNEL.value)),
+        tuple(_read_size(size) for size in table.tables("size")),
     )
     table.finish()
     _check_references(profile, problems)
@@ -189,6 +211,20 @@ def _read_limit(entry: Table) -> Limit:
     )
     entry.finish()
     return limit
+
+
+def _read_size(entry: Table) -> Size:
+    size = Size(
+        entry.text("symbol", required=True),
+        entry.text("when"),
+        entry.integer("at_least_mib", required=True) << 20,
+        _level(entry, Level.NECESSARY),
+        entry.text("why"),
+        entry.text("symptom"),
+        entry.text("hint"),
+    )
+    entry.finish()
+    return size
 
 
 def _level(entry: Table, default: Level) -> Level:

@@ -18,6 +18,7 @@ from typing import Any
 from embedkit.errors import EmbedkitError, InputError, did_you_mean
 from embedkit.kernel import _kconfiglib
 from embedkit.kernel.config import KernelConfig, KernelVersion, canonical_arch
+from embedkit.kernel.protected import Protection, protection
 from embedkit.kernel.toolchain import Prober, Toolchain, choose
 
 _MAKE_VARIABLE = re.compile(
@@ -77,9 +78,13 @@ class KernelTree:
         """What a reader of any result from this tree must know."""
         return (self.toolchain.description,) if self.assumed_probes else ()
 
+    def protection(self, name: str, files: tuple[str, ...]) -> Protection | None:
+        """Whether the symbol ``name``, defined in ``files``, is changed only on the user's word."""
+        return protection(name, files)
+
     def load(self, config: KernelConfig) -> None:
         """Makes ``config`` the tree's configuration, as ``conf --olddefconfig`` reads it."""
-        with _as_input_error(self.path):
+        with as_input_error(self.path):
             self.kconf.load_text(config.text)
 
     def full_config(self) -> KernelConfig:
@@ -159,7 +164,7 @@ def open_tree(
         "srctree": root,
         **toolchain.variables(),
     }
-    with _as_input_error(path), _no_collector(), Prober(toolchain, variables) as prober:
+    with as_input_error(path), _no_collector(), Prober(toolchain, variables) as prober:
         kconf = _kconfiglib.load().Kconfig(
             root,
             _Exported(variables, prober, root),
@@ -210,7 +215,7 @@ class _Exported(dict[str, str]):
 
 
 @contextmanager
-def _as_input_error(path: Path) -> Iterator[None]:
+def as_input_error(path: Path) -> Iterator[None]:
     """kconfiglib's complaints as one InputError with file:line."""
     try:
         yield

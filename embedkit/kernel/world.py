@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from embedkit.kernel.config import KernelConfig
-from embedkit.kernel.protected import Protection, protection
+from embedkit.kernel.protected import Protection
 from embedkit.kernel.tree import KernelTree
 from embedkit.kernel.wants import Want
 
@@ -25,7 +25,7 @@ class World:
         self.source = source
         self.kconf: Any = tree.kconf
         self.syms: dict[str, Any] = self.kconf.syms
-        self.protections = _protections(self.kconf)
+        self.protections = _protections(tree)
         self.frozen = frozenset(self.protections) - frozenset(allowed)
         self.decisions: dict[str, str] = {}
         self._trail: list[tuple[Any, Any, Any, str | None]] = []
@@ -225,13 +225,13 @@ def choice_conditions(choice: Any) -> list[Any]:
     return [node.prompt[1] for node in choice.nodes if node.prompt]
 
 
-def _protections(kconf: Any) -> dict[str, Protection]:
+def _protections(tree: KernelTree) -> dict[str, Protection]:
     found = {}
-    for symbol in kconf.unique_defined_syms:
+    for symbol in tree.kconf.unique_defined_syms:
         # Without a prompt it only follows others, which are protected themselves if need be.
         if not any(node.prompt for node in symbol.nodes):
             continue
-        guard = protection(symbol.name, tuple(node.filename for node in symbol.nodes))
+        guard = tree.protection(symbol.name, tuple(node.filename for node in symbol.nodes))
         if guard is not None:
             found[symbol.name] = guard
     return found
