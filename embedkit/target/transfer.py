@@ -1,0 +1,314 @@
+"""Files to the target: whole or not at all, compared by digest, resumed after a cut.
+
+What is sent goes to ``.NAME.embedkit-ID.part`` beside its place, where ID is derived from the
+content's digest: a later run finds it, checks that what is there is a true beginning of the
+file, and goes on. Then: digest of the whole, mode, sync, rename.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.errors import InputError, TargetError
+from embedkit.progress import NullProgress, Progress
+from embedkit.target.base import ConnectionLost, Transfer, quote_path
+from embedkit.target.digest import Digester, digester
+from embedkit.target.ways import WAYS, Sending, Source, append, ways_of
+from embedkit.units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from embedkit.target.shell import ShellTarget
+
+# Cuts in a row without a byte of progress after which a transfer gives up.
+_FRUITLESS_CUTS = 4
+_RECONNECT_SECONDS = 60.0
+_HASH_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How it stands on the target before (the rest of) a file is sent."""
+
+    path: str  # with links followed
+    size: int | None
+    digest: str | None
+    part_size: int
+    part_digest: str | None
+    free_bytes: int | None
+
+
+def put(
+    target: ShellTarget,
+    source: Path | bytes,
+    path: str,
+    *,
+    mode: int | None = None,
+    progress: Progress | None = None,
+    way: str | None = None,
+    reconnect_seconds: float = _RECONNECT_SECONDS,
+) -> Transfer:
+    """Target.put, with the ``way`` (one of WAYS) chosen by the caller where given.
+
+    Raises InputError for a source or a path that cannot be, TargetError where the target
+    refuses, has no room, or holds something else in the end than what was sent.
+    """
+    begun = time.monotonic()
+    sent = Source.of(source)
+    _check_path(path)
+    progress = progress or NullProgress()
+    tool = digester(target)
+    ways = [_asked_way(target, way)] if way else ways_of(target)
+    if not ways:
+        raise TargetError(
+            "it has no program that could write a file (cat, scp, base64) and no SFTP server",
+            where=target.name,
+        )
+    ident = Digester("sha256sum")
+    digest = sent.digest(ident)
+    wanted = digest if tool == ident else sent.digest(tool) if tool else digest
+    putting = _Putting(target, sent, path, tool, wanted, digest[:12])
+    look = putting.look()
+    bits = sent.mode if mode is None else mode
+    if tool is not None and look.size == sent.size and look.digest == wanted:
+        target.run(f"chmod {bits:o} {quote_path(look.path)}")
+        return Transfer(
+            look.path, sent.size, 0, time.monotonic() - begun, "none",
+            f"{tool.name}:{wanted}", skipped=True,
+        )  # fmt: skip
+    _tell_estimate(target, sent, progress)
+    task = progress.start(f"{target.name}: {path}", total=sent.size, unit="bytes")
+    sending = Sending(target, sent, putting.part(look.path), task)
+    try:
+        outcome = putting.send(sending, look, ways, reconnect_seconds)
+        putting.finish(sending, bits, look.path)
+    finally:
+        task.finish()
+    used = f"{outcome.way}+{sending.squeeze}" if sending.squeeze != "none" else outcome.way
+    return Transfer(
+        look.path,
+        sent.size,
+        sending.sent_bytes,
+        time.monotonic() - begun,
+        used,
+        f"{tool.name}:{wanted}" if tool else f"read-back:{wanted}",
+        resumed_at_bytes=outcome.resumed_at,
+        interruptions=outcome.cuts,
+    )
+
+
+@dataclass
+class _Outcome:
+    way: str
+    resumed_at: int = 0
+    cuts: int = 0
+
+
+@dataclass(frozen=True)
+class _Putting:
+    """One put: the file, its digest by the target's own program, and the ID of its part."""
+
+    target: ShellTarget
+    source: Source
+    path: str
+    tool: Digester | None
+    wanted: str
+    ident: str
+
+    def part(self, path: str) -> str:
+        """The part's name: in the folder of ``path``, with the name that was asked for (the
+        file behind a link may be called something else)."""
+        folder, slash, _ = path.rpartition("/")
+        name = self.path.rpartition("/")[2]
+        # File names have at most 255 bytes; what is added to the name has 27 and a suffix.
+        short = name.encode()[:200].decode("utf-8", "ignore")
+        return f"{folder}{slash}.{short}.embedkit-{self.ident}.part"
+
+    def look(self) -> _Look:
+        """One exchange: what is there, what an earlier try left, and how much room there is.
+
+        A writer that a cut connection left behind is ended first: it is known by its process
+        id and by having the part file as its standard output.
+        """
+        part_of_given = quote_path(self.part(self.path))
+        size = "stat -c %s" if "stat" in self.target.tools() else "wc -c <"
+        hash_of = f'{self.tool.program} <"$1"' if self.tool else "echo -"
+        asked = f"""
+p={quote_path(self.path)}; t={part_of_given}
+if [ -h "$p" ]; then
+  l=$(readlink -f "$p" 2>/dev/null && echo x); l=${{l%?x}}
+  [ -n "$l" ] && p=$l && t="${{p%/*}}/${{t##*/}}"
+fi
+d=${{p%/*}}; [ "$d" = "$p" ] && d=.; [ -n "$d" ] || d=/
+[ -d "$p" ] && echo folder && exit 0
+[ -d "$d" ] || {{ echo nofolder; exit 0; }}
+look() {{
+  [ -f "$1" ] || {{ echo -; echo -; return; }}
+  s=$({size} "$1"); echo $s
+  if [ "$2" = any ] || [ "$2" = "$s" ]; then {hash_of}; else echo -; fi
+}}
+if read -r w 2>/dev/null <"$t.pid"; then
+  [ "/proc/$w/fd/1" -ef "$t" ] && kill -9 "$w" 2>/dev/null
+  rm -f "$t.pid"
+fi
+rm -f "$t.scp"
+echo ok
+look "$p" {self.source.size}
+look "$t" any
+df -Pk "$d" 2>/dev/null | while read -r a b c f e; do last=$f; echo "$f"; done | tail -n 1
+echo "=$p="
+"""
+        answer = self.target.run(asked, timeout=_HASH_SECONDS).text
+        first, _, rest = answer.partition("\n")
+        if first == "folder":
+            raise TargetError(f"{self.path} is a folder", where=self.target.name)
+        if first != "ok":
+            folder = self.path.rpartition("/")[0] or "/"
+            raise TargetError(
+                f"there is no folder {folder}",
+                where=self.target.name,
+                hint=f"embedkit run TARGET -- mkdir -p {folder}",
+            )
+        return self._read(rest)
+
+    def _read(self, text: str) -> _Look:
+        head, _, tail = text.partition("=")
+        lines = head.split("\n")
+        size, digest, part_size, part_digest = [*lines, "", "", "", ""][:4]
+        free = next((line for line in lines[4:] if line.isdigit()), None)
+        path = tail.removesuffix("\n").removesuffix("=") or self.path
+        tool = self.tool
+        return _Look(
+            path=path.removeprefix("./") if not self.path.startswith("./") else path,
+            size=int(size) if size.strip().isdigit() else None,
+            digest=tool.read_answer(digest) if tool else None,
+            part_size=int(part_size) if part_size.strip().isdigit() else 0,
+            part_digest=tool.read_answer(part_digest) if tool else None,
+            free_bytes=int(free) * 1024 if free else None,
+        )
+
+    def beginning(self, look: _Look) -> int:
+        """How many bytes of the part are a true beginning of the file; else it is emptied."""
+        size = look.part_size
+        known = self.tool is not None and 0 < size <= self.source.size
+        if known and self.tool and self.source.digest(self.tool, size) == look.part_digest:
+            return size
+        if size:
+            self.target.run(f"rm -f {quote_path(self.part(look.path))}")
+        return 0
+
+    def send(
+        self, sending: Sending, look: _Look, ways: list[str], reconnect_seconds: float
+    ) -> _Outcome:
+        outcome = _Outcome(ways[0])
+        offset = outcome.resumed_at = self.beginning(look)
+        self._check_room(look, offset)
+        sending.task.advance(offset)
+        fruitless = 0
+        while True:
+            try:
+                if offset < self.source.size or self.source.size == 0:
+                    outcome.way = self._append(sending, offset, ways)
+                return outcome
+            except ConnectionLost:
+                outcome.cuts += 1
+                self.target.reconnect(deadline_seconds=reconnect_seconds)
+                now = self.beginning(self.look())
+                fruitless = fruitless + 1 if now <= offset else 0
+                if fruitless >= _FRUITLESS_CUTS:
+                    raise
+                offset = now
+
+    def _append(self, sending: Sending, offset: int, ways: list[str]) -> str:
+        """The first of ``ways`` that works; one that fails before its first byte is passed over."""
+        for index, way in enumerate(ways):
+            before = sending.sent_bytes
+            try:
+                append(way, sending, offset)
+                return way
+            except ConnectionLost:
+                raise
+            except TargetError:
+                if index + 1 == len(ways) or sending.sent_bytes != before:
+                    raise
+        raise AssertionError("no way was tried")
+
+    def _check_room(self, look: _Look, offset: int) -> None:
+        needed = self.source.size - offset
+        if look.free_bytes is not None and needed > look.free_bytes:
+            raise TargetError(
+                f"{self.path} needs {format_size(needed)} and its filesystem has "
+                f"{format_size(look.free_bytes)} free",
+                where=self.target.name,
+                hint="make room, or choose a folder on another filesystem",
+            )
+
+    def finish(self, sending: Sending, mode: int, path: str) -> None:
+        """Compares, sets the mode, syncs, renames. Raises TargetError where they differ."""
+        part = quote_path(sending.part)
+        if self.tool is None:
+            found = self._read_back(part)
+        else:
+            line = self.target.run(f"{self.tool.program} <{part}", timeout=_HASH_SECONDS).text
+            found = self.tool.read_answer(line) or ""
+        if found != self.wanted:
+            self.target.run(f"rm -f {part} {part}.pid", check=False)
+            raise TargetError(
+                f"what arrived as {self.path} is not what was sent: its digest is {found or '?'} "
+                f"and not {self.wanted}",
+                where=self.target.name,
+                hint="nothing was replaced; if it happens again, suspect its storage or memory",
+            )
+        sync = f"sync {part} 2>/dev/null || fsync {part} 2>/dev/null || sync 2>/dev/null || :"
+        self.target.run(
+            f"chmod {mode:o} {part} && {{ {sync}; }} && mv -f {part} {quote_path(path)} && "
+            f"rm -f {part}.pid",
+            timeout=_HASH_SECONDS,
+        )
+
+    def _read_back(self, part: str) -> str:
+        import hashlib
+
+        hasher = hashlib.sha256()
+        self.target.stream(f"cat {part}", output=lambda _, data: hasher.update(data))
+        return hasher.hexdigest()
+
+
+def _check_path(path: str) -> None:
+    if not path or path.endswith("/"):
+        raise InputError(
+            f"'{path}' is not a file name on the target",
+            hint="give the whole name, with the file's",
+        )
+    if len(os.fsencode(path.rpartition("/")[2])) > 255:
+        raise InputError("the file name has more than 255 bytes", where=path[:60] + "…")
+    quote_path(path)
+
+
+def _asked_way(target: ShellTarget, way: str) -> str:
+    if way not in WAYS:
+        raise InputError(f"there is no way called '{way}'", hint=f"known: {', '.join(WAYS)}")
+    possible = ways_of(target)
+    if way not in possible:
+        raise TargetError(
+            f"it cannot take files by '{way}'",
+            where=target.name,
+            hint=f"possible: {', '.join(possible) or 'none'}",
+        )
+    return way
+
+
+def _tell_estimate(target: ShellTarget, source: Source, progress: Progress) -> None:
+    estimate = getattr(target, "estimate_seconds", None)
+    if estimate is None:
+        return
+    sample = b"".join(source.pieces(source.size // 2, source.size // 2 + (256 << 10)))
+    seconds: float | None = estimate(source.size, sample)
+    if seconds is not None and seconds > 1:
+        progress.say(
+            f"{target.name}: {format_size(source.size)} over the serial line take about "
+            f"{format_seconds(seconds)}"
+        )
