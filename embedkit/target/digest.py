@@ -83,6 +83,12 @@ class Digester:
                 left = None if left is None else left - len(data)
         return hasher.hexdigest()
 
+    def expected_answer(self, digest: str, size: int) -> str:
+        """What the program's answer begins with for a file with this digest, as ``sh`` words."""
+        if self.program == "cksum":
+            return f"'{int(digest, 16)} {size}'"
+        return digest
+
     def read_answer(self, line: str) -> str | None:
         """The digest in the first words of what the program printed; None where there is none."""
         words = line.split()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import queue
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -166,9 +167,7 @@ def _send_exec(sending: Sending, offset: int) -> None:
     source, target = sending.source, sending.target
     left = source.size - offset
     if target.link_rate is None and left > 2 * MEASURE_BYTES:
-        begun = time.monotonic()
-        _stream(sending, Squeeze.NONE, offset, offset + MEASURE_BYTES)
-        target.link_rate = MEASURE_BYTES / max(time.monotonic() - begun, 1e-6)
+        target.link_rate = _measure(sending, offset)
         offset += MEASURE_BYTES
     if left > PIECE_BYTES and target.link_rate is not None:
         middle = offset + (source.size - offset) // 2
@@ -178,6 +177,33 @@ def _send_exec(sending: Sending, offset: int) -> None:
         sending.squeeze = choose(target.link_rate, sample, possible)
     if offset < source.size or offset == 0:
         _stream(sending, sending.squeeze, offset)
+
+
+def _measure(sending: Sending, offset: int) -> float:
+    """Sends the first piece plain and returns the bytes a second that the link carried.
+
+    The clock starts when the writer says that it runs: starting a command takes a slow board
+    (or a login shell with much to read) longer than the bytes.
+    """
+    running = threading.Event()
+    begun: list[float] = []
+
+    def output(channel: Channel, data: bytes) -> None:
+        running.set()
+
+    def pieces() -> Iterator[bytes]:
+        running.wait(60)
+        begun.append(time.monotonic())
+        for piece in sending.source.pieces(offset, offset + MEASURE_BYTES):
+            yield piece
+            sending.task.advance(len(piece))
+
+    code = sending.target.stream(
+        f"echo; {_writer(sending, 'cat')}", input=sending.counted(pieces()), output=output
+    )
+    if code != 0 or not begun:
+        raise TargetError(f"writing {sending.part} failed", where=sending.target.name)
+    return MEASURE_BYTES / max(time.monotonic() - begun[0], 1e-6)
 
 
 def _send_sftp(sending: Sending, offset: int) -> None:
