@@ -333,19 +333,3 @@ def _docker(lines: list[str]) -> DockerFacts:
         if match is not None:
             version = match.group(1)
     return DockerFacts(path, version, "running" in lines, "socket" in lines)
-
-
-def kernel_config(target: ShellTarget) -> bytes | None:
-    """The running kernel's config as the target has it (still compressed where it is so), or
-    None where it has none."""
-    place = target.facts().kernel_config
-    if not place:
-        return None
-    if "cat" in target.tools():
-        return target.run(["cat", place]).stdout
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        target.get(place, Path(folder) / "config")
-        return (Path(folder) / "config").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from embedkit.errors import InputError
@@ -14,12 +15,14 @@ class Access:
     """How to get in. ``ask`` is called for passwords and passphrases, only when one is needed.
 
     ``accept_new_host_key`` stores an unknown SSH host key; a changed one is refused always.
-    ``legacy`` allows SSH algorithms that are broken or too weak for anything but old boards.
+    ``legacy`` allows SSH algorithms that are broken or too weak for anything but old boards;
+    ``say`` hears of things worth a line (a host key that was stored).
     """
 
     ask: AskSecret | None = None
     accept_new_host_key: bool = False
     legacy: bool = False
+    say: Callable[[str], None] | None = None
 
 
 def open_target(url: str, access: Access | None = None) -> Target:
@@ -42,6 +45,7 @@ def open_target(url: str, access: Access | None = None) -> Target:
             ask=access.ask,
             accept_new_host_key=access.accept_new_host_key,
             legacy=access.legacy or address.legacy,
+            say=access.say,
         )
     if address.uboot:
         raise InputError(

@@ -144,7 +144,7 @@ def _kernel(facts: Facts) -> Iterator[Concern]:
     else:
         yield Concern(
             "kernel-config", Weight.UNKNOWN, "kernel config", "not readable on the board",
-            "the kernel was built without CONFIG_IKCONFIG_PROC and no /boot/config-RELEASE is there",
+            "the kernel lacks CONFIG_IKCONFIG_PROC, and there is no /boot/config-RELEASE",
             "audit the config that it was built from: embedkit check-kernel FILE",
         )  # fmt: skip
     modules = facts.modules
@@ -302,7 +302,8 @@ def _memory(facts: Facts) -> Iterator[Concern]:
     elif total < _MEMORY_BYTES:
         yield Concern(
             "memory", Weight.FAIL, "memory", format_size(total),
-            "dockerd and containerd alone take some 90 MB", "add swap or zram, or use a bigger board",
+            "dockerd and containerd alone take some 90 MB",
+            "add swap or zram, or use a bigger board",
         )  # fmt: skip
     elif total < _MEMORY_COMFORT_BYTES:
         yield Concern(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 from paramiko.pkey import UnknownKeyType
@@ -321,7 +321,8 @@ class _Login:
                 if phrase is None:
                     self._notes.append(f"{file} needs a passphrase (EMBEDKIT_PASSPHRASE)")
                     return None
-                key = paramiko.PKey.from_path(file, phrase.encode())
+                # cryptography wants bytes here, whatever paramiko's signature says.
+                key = paramiko.PKey.from_path(file, cast(str, phrase.encode()))
         except (SSHException, OSError, ValueError, TypeError, UnknownKeyType):
             # What a library says of a wrong passphrase must not be repeated word for word.
             self._notes.append(f"{file} cannot be read, or its passphrase is not right")
