@@ -26,6 +26,9 @@ class Line(Protocol):
     def write(self, data: bytes) -> None:
         """Sends all of ``data``. Raises ConnectionLost."""
 
+    def send_break(self) -> None:
+        """Holds the line for a quarter of a second (Magic SysRq), where it is ours to hold."""
+
     def close(self) -> None: ...
 
 
@@ -52,6 +55,9 @@ class SocketLine:
             self._socket.sendall(data)
         except OSError as error:
             raise ConnectionLost(f"the serial line broke: {error}", where=self._name) from error
+
+    def send_break(self) -> None:
+        pass  # bytes are all that a socket carries
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -85,6 +91,10 @@ class PortLine:
                 view = view[sent if sent else 4096 :]
         except (OSError, TypeError, AttributeError) as error:
             raise ConnectionLost(f"the serial line broke: {error}", where=self._name) from error
+
+    def send_break(self) -> None:
+        with contextlib.suppress(OSError, NotImplementedError):
+            self._port.send_break(0.25)
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
