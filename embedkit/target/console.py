@@ -201,7 +201,7 @@ class Log:
     def _end_line(self) -> None:
         begun = self._begun or self._clock()
         text = without_ansi(self._partial).rstrip(b"\n")
-        clean = bytes(byte for byte in text if byte >= 32 and byte != 127 or byte == 9)
+        clean = bytes(byte for byte in text if (byte >= 32 and byte != 127) or byte == 9)
         stamp = begun.isoformat(sep=" ", timespec="milliseconds")
         self._file.write(stamp.encode() + b"  " + clean + b"\n")
         self._file.flush()

@@ -7,7 +7,7 @@ import binascii
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,6 +16,7 @@ from embedkit.progress import NullProgress, Progress, Task
 from embedkit.target.base import Channel, ConnectionLost, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
 from embedkit.target.squeeze import Decompressor, Squeeze, packer
+from embedkit.target.transfer import persist
 from embedkit.target.ways import sftp_opener
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _PACK_BELOW_RATE = 3e6
 _SERIAL_PIECE_BYTES = 48 << 10
 _SFTP_PIECE_BYTES = 32 << 10
-_FRUITLESS_CUTS = 4
 _HASH_SECONDS = 1800.0
 WAYS = ("exec", "sftp", "base64", "serial")
 
@@ -36,7 +36,7 @@ class _Receiving:
     path: str
     size: int
     part: Path
-    task: Task
+    task: Task = field(default_factory=lambda: NullProgress().start(""))
     received_bytes: int = 0
     squeeze: Squeeze = Squeeze.NONE
 
@@ -55,49 +55,97 @@ def get(
     Raises InputError where ``destination`` cannot be, TargetError where the target has no such
     file or what arrived is not what it has, LackError where it cannot be written here.
     """
-    begun = time.monotonic()
     if destination.is_dir():
         destination = destination / (path.rstrip("/").rpartition("/")[2] or "file")
     if not destination.parent.is_dir():
         raise InputError(f"there is no folder {destination.parent}")
-    progress = progress or NullProgress()
-    tool = digester(target)
-    size, wanted = _look(target, path, tool)
-    label = f"{tool.name}:{wanted}" if tool else ""
-    same_size = destination.is_file() and destination.stat().st_size == size
-    if tool and same_size and tool.of_file(destination) == wanted:
-        seconds = time.monotonic() - begun
-        return Transfer(str(destination), size, 0, seconds, "none", label, skipped=True)
-    part = destination.with_name(f".{destination.name[:100]}.embedkit-{wanted[:12] or 'x'}.part")
-    task = progress.start(f"{target.name}: {path}", total=size, unit="bytes")
-    receiving = _Receiving(target, path, size, part, task)
+    if way is not None and way not in WAYS:
+        raise InputError(f"there is no way called '{way}'", hint=f"known: {', '.join(WAYS)}")
+    errand = _Errand(target, path, destination, way, progress or NullProgress())
     try:
-        start, used, cuts = _receive(receiving, tool, way, reconnect_seconds)
-    except OSError as error:
-        raise LackError(f"cannot write {part}: {error.strerror}") from error
+        return persist(target, errand.once, lambda: errand.reached, reconnect_seconds)
     finally:
-        task.finish()
-    if tool and tool.of_file(part) != wanted:
-        part.unlink()
-        raise TargetError(
-            f"what arrived of {path} is not what the target has",
-            where=target.name,
-            hint="the file may have been changed while it was read; try again",
+        errand.finish()
+
+
+class _Errand:
+    """One file to be fetched, over as many connections as it takes."""
+
+    def __init__(
+        self,
+        target: ShellTarget,
+        path: str,
+        destination: Path,
+        way: str | None,
+        progress: Progress,
+    ) -> None:
+        self._target = target
+        self._path = path
+        self._destination = destination
+        self._way = way
+        self._progress = progress
+        self._begun = time.monotonic()
+        self._task: Task | None = None
+        self._received_bytes = 0
+        self._first_offset: int | None = None
+        self.reached = 0
+
+    def finish(self) -> None:
+        if self._task is not None:
+            self._task.finish()
+
+    def once(self, cuts: int) -> Transfer:
+        target, destination = self._target, self._destination
+        tool = digester(target)
+        size, wanted = _look(target, self._path, tool)
+        same_size = destination.is_file() and destination.stat().st_size == size
+        if tool and same_size and tool.of_file(destination) == wanted:
+            return self._done(size, tool, wanted, "none", cuts, skipped=True)
+        ident = wanted[:12] or "x"
+        part = destination.with_name(f".{destination.name[:100]}.embedkit-{ident}.part")
+        receiving = _Receiving(target, self._path, size, part)
+        offset = _beginning(receiving, tool)
+        if self._task is None:
+            title = f"{target.name}: {self._path}"
+            self._task = self._progress.start(title, total=size, unit="bytes")
+            self._task.advance(offset)
+            self._first_offset = offset
+        receiving.task = self._task
+        self.reached = offset
+        way = self._way or _best_way(target)
+        try:
+            _fill(receiving, way, offset)
+        except OSError as error:
+            raise LackError(f"cannot write {part}: {error.strerror}") from error
+        finally:
+            self._received_bytes += receiving.received_bytes
+        if tool and tool.of_file(part) != wanted:
+            part.unlink()
+            raise TargetError(
+                f"what arrived of {self._path} is not what the target has",
+                where=target.name,
+                hint="the file may have been changed while it was read; try again",
+            )
+        part.chmod(0o666 & ~_umask())
+        part.replace(destination)
+        if receiving.squeeze != Squeeze.NONE:
+            way += f"+{receiving.squeeze}"
+        return self._done(size, tool, wanted, way, cuts, skipped=False)
+
+    def _done(
+        self, size: int, tool: Digester | None, wanted: str, way: str, cuts: int, *, skipped: bool
+    ) -> Transfer:
+        return Transfer(
+            str(self._destination),
+            size,
+            self._received_bytes,
+            time.monotonic() - self._begun,
+            way,
+            f"{tool.name}:{wanted}" if tool else "",
+            skipped=skipped,
+            resumed_at_bytes=self._first_offset or 0,
+            interruptions=cuts,
         )
-    part.chmod(0o666 & ~_umask())
-    part.replace(destination)
-    if receiving.squeeze != Squeeze.NONE:
-        used += f"+{receiving.squeeze}"
-    return Transfer(
-        str(destination),
-        size,
-        receiving.received_bytes,
-        time.monotonic() - begun,
-        used,
-        label,
-        resumed_at_bytes=start,
-        interruptions=cuts,
-    )
 
 
 def _look(target: ShellTarget, path: str, tool: Digester | None) -> tuple[int, str]:
@@ -118,32 +166,14 @@ def _look(target: ShellTarget, path: str, tool: Digester | None) -> tuple[int, s
     return int(first), digest or ""
 
 
-def _receive(
-    receiving: _Receiving, tool: Digester | None, way: str | None, reconnect_seconds: float
-) -> tuple[int, str, int]:
-    """Fills the part; returns where it began, by which way, and how many cuts there were."""
-    start = offset = _beginning(receiving, tool)
-    receiving.task.advance(offset)
-    used = way or _best_way(receiving.target)
-    cuts = fruitless = 0
-    while True:
-        try:
-            with receiving.part.open("r+b" if receiving.part.exists() else "wb") as file:
-                file.truncate(offset)
-                file.seek(offset)
-                if offset < receiving.size:
-                    _RECEIVERS[used](receiving, file, offset)
-                file.flush()
-                os.fsync(file.fileno())
-            return start, used, cuts
-        except ConnectionLost:
-            cuts += 1
-            receiving.target.reconnect(deadline_seconds=reconnect_seconds)
-            now = _beginning(receiving, tool)
-            fruitless = fruitless + 1 if now <= offset else 0
-            if fruitless >= _FRUITLESS_CUTS:
-                raise
-            offset = now
+def _fill(receiving: _Receiving, way: str, offset: int) -> None:
+    with receiving.part.open("r+b" if receiving.part.exists() else "wb") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        if offset < receiving.size:
+            _RECEIVERS[way](receiving, file, offset)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _best_way(target: ShellTarget) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import InputError, TargetError
-from embedkit.progress import NullProgress, Progress
+from embedkit.progress import NullProgress, Progress, Task
 from embedkit.target.base import ConnectionLost, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
+from embedkit.target.squeeze import Squeeze
 from embedkit.target.ways import WAYS, Sending, Source, append, ways_of
 from embedkit.units import format_seconds, format_size
 
@@ -56,55 +58,136 @@ def put(
     Raises InputError for a source or a path that cannot be, TargetError where the target
     refuses, has no room, or holds something else in the end than what was sent.
     """
-    begun = time.monotonic()
     sent = Source.of(source)
     _check_path(path)
-    progress = progress or NullProgress()
-    tool = digester(target)
-    ways = [_asked_way(target, way)] if way else ways_of(target)
-    if not ways:
-        raise TargetError(
-            "it has no program that could write a file (cat, scp, base64) and no SFTP server",
-            where=target.name,
-        )
-    ident = Digester("sha256sum")
-    digest = sent.digest(ident)
-    wanted = digest if tool == ident else sent.digest(tool) if tool else digest
-    putting = _Putting(target, sent, path, tool, wanted, digest[:12])
-    look = putting.look()
-    bits = sent.mode if mode is None else mode
-    if tool is not None and look.size == sent.size and look.digest == wanted:
-        target.run(f"chmod {bits:o} {quote_path(look.path)}")
-        return Transfer(
-            look.path, sent.size, 0, time.monotonic() - begun, "none",
-            f"{tool.name}:{wanted}", skipped=True,
-        )  # fmt: skip
-    _tell_estimate(target, sent, progress)
-    task = progress.start(f"{target.name}: {path}", total=sent.size, unit="bytes")
-    sending = Sending(target, sent, putting.part(look.path), task)
-    try:
-        outcome = putting.send(sending, look, ways, reconnect_seconds)
-        putting.finish(sending, bits, look.path)
-    finally:
-        task.finish()
-    used = f"{outcome.way}+{sending.squeeze}" if sending.squeeze != "none" else outcome.way
-    return Transfer(
-        look.path,
-        sent.size,
-        sending.sent_bytes,
-        time.monotonic() - begun,
-        used,
-        f"{tool.name}:{wanted}" if tool else f"read-back:{wanted}",
-        resumed_at_bytes=outcome.resumed_at,
-        interruptions=outcome.cuts,
+    if way is not None and way not in WAYS:
+        raise InputError(f"there is no way called '{way}'", hint=f"known: {', '.join(WAYS)}")
+    errand = _Errand(
+        target, sent, path, sent.mode if mode is None else mode, way, progress or NullProgress()
     )
+    try:
+        return persist(target, errand.once, lambda: errand.reached, reconnect_seconds)
+    finally:
+        errand.finish()
 
 
-@dataclass
-class _Outcome:
-    way: str
-    resumed_at: int = 0
-    cuts: int = 0
+def persist(
+    target: ShellTarget,
+    once: Callable[[int], Transfer],
+    reached: Callable[[], int],
+    reconnect_seconds: float,
+) -> Transfer:
+    """Calls ``once`` with the number of cuts so far until it ends without another cut.
+
+    ``reached`` tells how far the transfer got; cuts without any progress are not borne for ever.
+    """
+    cuts = fruitless = 0
+    best = -1
+    while True:
+        try:
+            if cuts:
+                target.reconnect(deadline_seconds=reconnect_seconds)
+            return once(cuts)
+        except ConnectionLost:
+            cuts += 1
+            fruitless = fruitless + 1 if reached() <= best else 0
+            best = max(best, reached())
+            if fruitless >= _FRUITLESS_CUTS:
+                raise
+
+
+class _Errand:
+    """One file to be brought, over as many connections as it takes."""
+
+    def __init__(
+        self,
+        target: ShellTarget,
+        source: Source,
+        path: str,
+        mode: int,
+        way: str | None,
+        progress: Progress,
+    ) -> None:
+        self._target = target
+        self._source = source
+        self._path = path
+        self._mode = mode
+        self._way = way
+        self._progress = progress
+        self._begun = time.monotonic()
+        self._digests: dict[str, str] = {}
+        self._task: Task | None = None
+        self._sent_bytes = 0
+        self._first_offset: int | None = None
+        self.reached = 0
+
+    def finish(self) -> None:
+        if self._task is not None:
+            self._task.finish()
+
+    def once(self, cuts: int) -> Transfer:
+        target, source = self._target, self._source
+        tool = digester(target)
+        ident = self._digest(Digester("sha256sum"))
+        putting = _Putting(
+            target, source, self._path, tool, self._digest(tool) if tool else ident, ident[:12]
+        )
+        look = putting.look()
+        if tool is not None and look.size == source.size and look.digest == putting.wanted:
+            target.run(f"chmod {self._mode:o} {quote_path(look.path)}")
+            # After a cut it may be that the rename was the last thing that got through.
+            return self._done(putting, look, "none", cuts, skipped=self._task is None)
+        ways = ways_of(target) if self._way is None else [_asked_way(target, self._way)]
+        if not ways:
+            raise TargetError(
+                "it has no program that could write a file (cat, scp, base64) and no SFTP server",
+                where=target.name,
+            )
+        offset = putting.beginning(look)
+        putting.check_room(look, offset)
+        sending = Sending(target, source, putting.part(look.path), self._started(offset))
+        way = "none"
+        try:
+            if offset < source.size or source.size == 0:
+                way = _append(sending, offset, ways)
+        finally:
+            self._sent_bytes += sending.sent_bytes
+        self.reached = source.size
+        putting.finish(sending, self._mode, look.path)
+        if sending.squeeze != Squeeze.NONE:
+            way += f"+{sending.squeeze}"
+        return self._done(putting, look, way, cuts, skipped=False)
+
+    def _digest(self, tool: Digester) -> str:
+        if tool.program not in self._digests:
+            self._digests[tool.program] = self._source.digest(tool)
+        return self._digests[tool.program]
+
+    def _started(self, offset: int) -> Task:
+        if self._task is None:
+            _tell_estimate(self._target, self._source, offset, self._progress)
+            title = f"{self._target.name}: {self._path}"
+            self._task = self._progress.start(title, total=self._source.size, unit="bytes")
+            self._first_offset = offset
+            self._task.advance(offset)
+        self.reached = offset
+        return self._task
+
+    def _done(
+        self, putting: _Putting, look: _Look, way: str, cuts: int, *, skipped: bool
+    ) -> Transfer:
+        name = putting.tool.name if putting.tool else "read-back:sha256"
+        return Transfer(
+            look.path,
+            self._source.size,
+            self._sent_bytes,
+            time.monotonic() - self._begun,
+            way,
+            f"{name}:{putting.wanted}",
+            skipped=skipped,
+            resumed_at_bytes=self._first_offset or 0,
+            interruptions=cuts,
+        )
 
 
 @dataclass(frozen=True)
@@ -200,43 +283,7 @@ echo "=$p="
             self.target.run(f"rm -f {quote_path(self.part(look.path))}")
         return 0
 
-    def send(
-        self, sending: Sending, look: _Look, ways: list[str], reconnect_seconds: float
-    ) -> _Outcome:
-        outcome = _Outcome(ways[0])
-        offset = outcome.resumed_at = self.beginning(look)
-        self._check_room(look, offset)
-        sending.task.advance(offset)
-        fruitless = 0
-        while True:
-            try:
-                if offset < self.source.size or self.source.size == 0:
-                    outcome.way = self._append(sending, offset, ways)
-                return outcome
-            except ConnectionLost:
-                outcome.cuts += 1
-                self.target.reconnect(deadline_seconds=reconnect_seconds)
-                now = self.beginning(self.look())
-                fruitless = fruitless + 1 if now <= offset else 0
-                if fruitless >= _FRUITLESS_CUTS:
-                    raise
-                offset = now
-
-    def _append(self, sending: Sending, offset: int, ways: list[str]) -> str:
-        """The first of ``ways`` that works; one that fails before its first byte is passed over."""
-        for index, way in enumerate(ways):
-            before = sending.sent_bytes
-            try:
-                append(way, sending, offset)
-                return way
-            except ConnectionLost:
-                raise
-            except TargetError:
-                if index + 1 == len(ways) or sending.sent_bytes != before:
-                    raise
-        raise AssertionError("no way was tried")
-
-    def _check_room(self, look: _Look, offset: int) -> None:
+    def check_room(self, look: _Look, offset: int) -> None:
         needed = self.source.size - offset
         if look.free_bytes is not None and needed > look.free_bytes:
             raise TargetError(
@@ -292,6 +339,21 @@ echo "=$p="
         return hasher.hexdigest()
 
 
+def _append(sending: Sending, offset: int, ways: list[str]) -> str:
+    """The first of ``ways`` that works; one that fails before its first byte is passed over."""
+    for index, way in enumerate(ways):
+        before = sending.sent_bytes
+        try:
+            append(way, sending, offset)
+            return way
+        except ConnectionLost:
+            raise
+        except TargetError:
+            if index + 1 == len(ways) or sending.sent_bytes != before:
+                raise
+    raise AssertionError("no way was tried")
+
+
 def _check_path(path: str) -> None:
     if not path or path.endswith("/"):
         raise InputError(
@@ -304,8 +366,6 @@ def _check_path(path: str) -> None:
 
 
 def _asked_way(target: ShellTarget, way: str) -> str:
-    if way not in WAYS:
-        raise InputError(f"there is no way called '{way}'", hint=f"known: {', '.join(WAYS)}")
     possible = ways_of(target)
     if way not in possible:
         raise TargetError(
@@ -316,14 +376,14 @@ def _asked_way(target: ShellTarget, way: str) -> str:
     return way
 
 
-def _tell_estimate(target: ShellTarget, source: Source, progress: Progress) -> None:
+def _tell_estimate(target: ShellTarget, source: Source, offset: int, progress: Progress) -> None:
     estimate = getattr(target, "estimate_seconds", None)
     if estimate is None:
         return
     sample = b"".join(source.pieces(source.size // 2, source.size // 2 + (256 << 10)))
-    seconds: float | None = estimate(source.size, sample)
+    seconds: float | None = estimate(source.size - offset, sample)
     if seconds is not None and seconds > 1:
         progress.say(
-            f"{target.name}: {format_size(source.size)} over the serial line take about "
+            f"{target.name}: {format_size(source.size - offset)} over the serial line take about "
             f"{format_seconds(seconds)}"
         )
