@@ -60,7 +60,7 @@ class CommandFailed(TargetError):
 
 
 class CommandTimeout(TargetError):
-    """A command on the target did not end in time; it was told to stop."""
+    """A command on the target did not end in time; it was told to stop where that can be said."""
 
 
 class AuthenticationFailed(EmbedkitError):
