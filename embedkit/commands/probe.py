@@ -43,27 +43,31 @@ def _audit(target: Target, facts: Facts, profile: str) -> Audit | None:
     from embedkit.kernel import profile_file
     from embedkit.kernel.audit import Question, audit
     from embedkit.kernel.sources import load_running
-    from embedkit.target.files import TargetFiles
+    from embedkit.target.files import TargetFiles, TargetModules
 
     loaded = profile_file.load(profile)
     if not facts.kernel_config:
         return None
-    return audit(Question(load_running(TargetFiles(target)), loaded))
+    files = TargetFiles(target)
+    modules = None
+    if facts.modules.supported and target.carries_binary:
+        modules = TargetModules(files, facts.modules.folder)
+    return audit(Question(load_running(files), loaded, modules=modules))
 
 
 def build(name: str, address: str, facts: Facts, audit: Audit | None) -> Report:
     """The report of a probe."""
     concerns = judge(facts)
     weights = {concern.weight for concern in concerns}
-    kernel_fails = audit is not None and audit.failed(_necessary())
-    if Weight.FAIL in weights or kernel_fails:
+    kernel = audit.verdict.value if audit is not None else ""
+    if Weight.FAIL in weights or kernel == "fails":
         status, verdict = Status.FAIL, "Docker will not run here as it is"
-    elif Weight.WARN in weights:
+    elif Weight.WARN in weights or kernel == "limits":
         status, verdict = Status.WARN, "Docker will run here, with limits"
     else:
         status, verdict = Status.OK, "ready for Docker"
     bad = [c.label for c in concerns if c.weight is Weight.FAIL]
-    if kernel_fails:
+    if kernel == "fails":
         bad.append("kernel config")
     if bad:
         verdict += f": {', '.join(bad)}"
@@ -81,12 +85,6 @@ def build(name: str, address: str, facts: Facts, audit: Audit | None) -> Report:
         sections=tuple(sections),
         data=_data(address, facts, concerns, audit),
     )
-
-
-def _necessary() -> Any:
-    from embedkit.kernel.profile import Level
-
-    return Level.NECESSARY
 
 
 def _facts(address: str, facts: Facts) -> list[tuple[str, str]]:

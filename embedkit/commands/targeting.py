@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from embedkit.target.base import Target
-from embedkit.target.opening import Access, open_target
-from embedkit.ui import Ui
+if TYPE_CHECKING:
+    from embedkit.target.base import Target
+    from embedkit.target.opening import Access
+    from embedkit.ui import Ui
 
 TARGET_HELP = (
     "ssh://[user@]host[:port] (or just host), serial:///dev/ttyUSB0?baud=115200, "
@@ -59,6 +61,8 @@ def _seconds(text: str) -> float:
 
 def access(args: argparse.Namespace, ui: Ui) -> Access:
     """What the options allow, with passwords from the environment or the terminal."""
+    from embedkit.target.opening import Access
+
     return Access(
         ask=ask_secret,
         accept_new_host_key=args.accept_new_host_key,
@@ -86,6 +90,8 @@ def ask_secret(what: str) -> str | None:
 @contextmanager
 def connected(args: argparse.Namespace, ui: Ui) -> Iterator[Target]:
     """The target that ``args`` name, connected; closed at the end."""
+    from embedkit.target.opening import open_target
+
     target = open_target(args.target, access(args, ui))
     with target:
         target.connect(deadline_seconds=args.wait)

@@ -80,7 +80,8 @@ def choose(rate: float, sample: bytes, possible: Iterable[Squeeze]) -> Squeeze:
         if squeeze is Squeeze.NONE:
             continue
         cost = _COSTS[squeeze]
-        ratio = max(1.0, shrinks * cost.ratio / _COSTS[Squeeze.GZIP].ratio)
+        # What cannot be shrunk is not shrunk by a better format either.
+        ratio = 1 + (shrinks - 1) * cost.ratio / _COSTS[Squeeze.GZIP].ratio
         effective = min(rate * ratio, cost.rate, _UNPACK_RATE)
         # A tenth more is not worth a process in between.
         if effective > best_rate * 1.1:
@@ -91,7 +92,7 @@ def choose(rate: float, sample: bytes, possible: Iterable[Squeeze]) -> Squeeze:
 def _ratio(sample: bytes) -> float:
     if not sample:
         return 1.0
-    return len(sample) / len(zlib.compress(sample, 1))
+    return max(1.0, len(sample) / len(zlib.compress(sample, 1)))
 
 
 class _Compressor(Protocol):

@@ -20,7 +20,7 @@ from support.sshservers import busybox_root, in_root, stop
 
 MESSAGES = (
     b"[%d.%06d] usb 1-1: new high-speed USB device number 4 using xhci_hcd\r\n",
-    b"[%d.%06d] EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode. Quota mode: none.\r\n",
+    b"[%d.%06d] EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode.\r\n",
     b"\r\n[%d.%06d] random: crng init done\r\n",
     b"\r\n<6>[%d.%06d] eth0: Link is Up - 1Gbps/Full - flow control rx/tx\r\n",
     # Not every message has the kernel's form.
