@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -275,7 +276,8 @@ def _receive_sftp(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
             f"reading {receiving.path} failed: {error}", where=receiving.target.name
         ) from error
     finally:
-        client.close()
+        with contextlib.suppress(OSError, EOFError, SSHException):
+            client.close()
     if offset < receiving.size:
         raise ConnectionLost("the file ended early", where=receiving.target.name)
 

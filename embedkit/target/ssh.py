@@ -92,23 +92,23 @@ class SshTarget(ShellTarget):
         timeout: float | None = None,
     ) -> int:
         channel = self._session()
+        exchange = _Exchange(channel, output)
         try:
             # By sh, whatever the login shell is; "exit" keeps a shell around that turns a
             # signal into 128 + N, which paramiko would not tell.
             channel.exec_command(f"sh -c 'eval \"$1\"\nexit $?' sh {quote(script(command))}")
-        except (SSHException, OSError, EOFError) as error:
-            channel.close()
-            raise self._lost(error) from error
-        exchange = _Exchange(channel, output)
-        try:
             exchange.feed(input)
             exchange.pump(timeout, self.name)
             return self._exit_code(channel, timeout)
+        except (SSHException, EOFError, ConnectionError) as error:
+            raise self._lost(error) from error
         except BaseException:
             _terminate(channel)
             raise
         finally:
-            channel.close()
+            # paramiko says goodbye even to who is gone.
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                channel.close()
             exchange.join()
 
     def _session(self) -> paramiko.Channel:
@@ -210,8 +210,10 @@ class _Exchange:
         try:
             for chunk in chunks:
                 self._send(chunk)
-        except OSError:
-            pass  # the command ended without reading all of it: its exit code tells
+        except (OSError, EOFError):
+            # The command ended without reading all of it, and its exit code tells; or the
+            # connection broke, which the reader sees.
+            pass
         except BaseException as error:
             self._error = error
         finally:

@@ -8,6 +8,7 @@ clean pipe. Every way can begin in the middle of the file.
 from __future__ import annotations
 
 import base64
+import contextlib
 import queue
 import threading
 import time
@@ -229,7 +230,8 @@ def _send_sftp(sending: Sending, offset: int) -> None:
     except (OSError, SSHException, EOFError) as error:
         _raise_lost_or(sending, error)
     finally:
-        client.close()
+        with contextlib.suppress(OSError, EOFError, SSHException):
+            client.close()
 
 
 def _raise_lost_or(sending: Sending, error: Exception) -> None:
