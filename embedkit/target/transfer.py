@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedkit.target.shell import ShellTarget
 
 # Cuts in a row without a byte of progress after which a transfer gives up.
-_FRUITLESS_CUTS = 4
+_FRUITLESS_CUTS = 6
 _RECONNECT_SECONDS = 60.0
 _HASH_SECONDS = 1800.0
 
@@ -237,12 +237,13 @@ if read -r w 2>/dev/null <"$t.pid"; then
   [ "/proc/$w/fd/1" -ef "$t" ] && kill -9 "$w" 2>/dev/null
   rm -f "$t.pid"
 fi
+[ -s "$t.scp" ] && cat "$t.scp" >>"$t"
 rm -f "$t.scp"
 echo ok
 look "$p" {self.source.size}
 look "$t" any
 df -Pk "$d" 2>/dev/null | while read -r a b c f e; do last=$f; echo "$f"; done | tail -n 1
-echo "=$p="
+printf '=%s=\\n' "$p"
 """
         answer = self.target.run(asked, timeout=_HASH_SECONDS).text
         first, _, rest = answer.partition("\n")
