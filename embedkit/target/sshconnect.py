@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import paramiko
-from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import IncompatiblePeer, SSHException
 
 from embedkit import process
@@ -315,15 +314,14 @@ class _Login:
             return None
         try:
             try:
-                key = paramiko.PKey.from_path(file)
+                key = _read_key(file, None)
             except paramiko.PasswordRequiredException:
                 phrase = self._ask(f"passphrase of {file}") if self._ask is not None else None
                 if phrase is None:
                     self._notes.append(f"{file} needs a passphrase (EMBEDKIT_PASSPHRASE)")
                     return None
-                # cryptography wants bytes here, whatever paramiko's signature says.
-                key = paramiko.PKey.from_path(file, cast(str, phrase.encode()))
-        except (SSHException, OSError, ValueError, TypeError, UnknownKeyType):
+                key = _read_key(file, phrase)
+        except (SSHException, OSError, ValueError, TypeError):
             # What a library says of a wrong passphrase must not be repeated word for word.
             self._notes.append(f"{file} cannot be read, or its passphrase is not right")
             return None
@@ -363,6 +361,27 @@ class _Login:
         if last is not None:
             self._notes.append("the password was not accepted")
         return False
+
+
+def _read_key(file: Path, phrase: str | None) -> paramiko.PKey:
+    """The key in ``file``, with the certificate beside it where there is one.
+
+    Kind by kind: paramiko 5.1's PKey.from_path cannot read encrypted keys.
+    """
+    problem: Exception = SSHException("not a private key")
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            key: paramiko.PKey = kind.from_private_key_file(str(file), phrase)
+        except paramiko.PasswordRequiredException:
+            raise
+        except (SSHException, ValueError, IndexError) as error:
+            problem = error
+            continue
+        certificate = file.with_name(f"{file.name}-cert.pub")
+        if certificate.is_file():
+            key.load_certificate(str(certificate))
+        return key
+    raise problem
 
 
 def _public_blob(file: Path) -> bytes | None:

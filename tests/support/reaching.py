@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from embedkit.target.opening import Access, open_target
 from embedkit.target.shell import ShellTarget
 from support.sshservers import Server
+
+
+@dataclass(frozen=True)
+class Home:
+    """A user's home: with one SSH key, and nothing known."""
+
+    path: Path
+
+    @property
+    def public_key(self) -> str:
+        return (self.path / ".ssh/id_ed25519.pub").read_text()
 
 
 def reach(server: Server, port: int | None = None) -> ShellTarget:

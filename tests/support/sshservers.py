@@ -160,7 +160,9 @@ def in_root(root: Path, command: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def dropbear_in_busybox(root: Path, authorized_key: str) -> Iterator[Server]:
+def dropbear_in_busybox(
+    root: Path, authorized_key: str, *, port: int | None = None
+) -> Iterator[Server]:
     """dropbear without an sftp-server inside a BusyBox-only root."""
     busybox_root(root)
     add_dropbear(root)
@@ -176,7 +178,7 @@ def dropbear_in_busybox(root: Path, authorized_key: str) -> Iterator[Server]:
             check=True,
             capture_output=True,
         )
-    port = free_port()
+    port = port or free_port()
     loader = next(path.name for path in (root / "opt/lib").iterdir() if path.name.startswith("ld-"))
     command = (
         f"hostname tinyboard; exec /opt/lib/{loader} --library-path /opt/lib /opt/dropbear -F -E "

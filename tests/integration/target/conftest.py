@@ -5,22 +5,11 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.reaching import Home
 from support.sshservers import Server, dropbear_in_busybox, keygen, openssh
-
-
-@dataclass(frozen=True)
-class Home:
-    """A user's home: with one SSH key, and nothing known."""
-
-    path: Path
-
-    @property
-    def public_key(self) -> str:
-        return (self.path / ".ssh/id_ed25519.pub").read_text()
 
 
 @pytest.fixture(scope="session")
