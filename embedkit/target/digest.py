@@ -95,7 +95,7 @@ class Digester:
         if not words:
             return None
         if self.program == "cksum":
-            return f"{int(words[0]):08x}" if words[0].isdigit() and len(words[0]) <= 10 else None
+            return f"{int(words[0]):08x}" if words[0].isdecimal() and len(words[0]) <= 10 else None
         word = words[0].lower().removeprefix("\\")
         expected = hashlib.new(self.name).digest_size * 2
         good = len(word) == expected and not word.strip("0123456789abcdef")

@@ -85,7 +85,10 @@ class Exchange:
         for block in first:
             self._append("c", block)
         lines = self._execute(last, timeout)
-        code, out_sum, out_size, err_sum, err_size = lines[0].decode("ascii").split()
+        match = _STATUS.fullmatch(lines[0].strip())
+        if match is None:
+            raise TargetError("the board's answer to a command makes no sense", where=self._name)
+        code, out_sum, out_size, err_sum, err_size = (word.decode() for word in match.groups())
         sizes = int(out_size), int(err_size)
         if sum(sizes) <= 2048:
             return Answer(int(code), lines[1][: sizes[0]], lines[1][sizes[0] :])
@@ -237,6 +240,8 @@ class Exchange:
         return {*hashes, self._written_sum(payload)}
 
 
+# Exit code, then checksum and size of standard output and of standard error.
+_STATUS = re.compile(rb"(\d{1,3}) +(\w{1,64}) +(\d{1,15}) +(\w{1,64}) +(\d{1,15})")
 _FRAME = re.compile(rb"~\{(\d{1,9}) ([0-9a-f]{1,64})\n(.*?)\n?\}~\1(?!\d)", re.DOTALL)
 
 

@@ -159,7 +159,7 @@ def _look(target: ShellTarget, path: str, tool: Digester | None) -> tuple[int, s
     )
     lines = target.run(asked, timeout=_HASH_SECONDS, check=False).text.splitlines()
     first = lines[0].strip() if lines else ""
-    if not first.isdigit():
+    if not first.isdecimal():
         what = "is a folder" if first == "folder" else "is not there, or may not be read"
         raise TargetError(f"{path} {what}", where=target.name)
     digest = tool.read_answer(lines[1]) if tool and len(lines) > 1 else None

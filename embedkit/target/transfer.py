@@ -263,14 +263,14 @@ printf '=%s=\\n' "$p"
         head, _, tail = text.partition("=")
         lines = head.split("\n")
         size, digest, part_size, part_digest = [*lines, "", "", "", ""][:4]
-        free = next((line for line in lines[4:] if line.isdigit()), None)
+        free = next((line for line in lines[4:] if line.isdecimal()), None)
         path = tail.removesuffix("\n").removesuffix("=") or self.path
         tool = self.tool
         return _Look(
             path=path.removeprefix("./") if not self.path.startswith("./") else path,
-            size=int(size) if size.strip().isdigit() else None,
+            size=int(size) if size.strip().isdecimal() else None,
             digest=tool.read_answer(digest) if tool else None,
-            part_size=int(part_size) if part_size.strip().isdigit() else 0,
+            part_size=int(part_size) if part_size.strip().isdecimal() else 0,
             part_digest=tool.read_answer(part_digest) if tool else None,
             free_bytes=int(free) * 1024 if free else None,
         )
