@@ -54,9 +54,19 @@ class Cksum:
 
 @dataclass(frozen=True)
 class Digester:
-    """One of the programs that the target has for it; ``none`` where it has none."""
+    """One of the programs that the target has for it. ``openssl``: it has that as well, which
+    uses the CPU's own SHA instructions: four times as fast as coreutils, where there are any."""
 
     program: str
+    openssl: bool = False
+
+    @property
+    def command(self) -> str:
+        """What prints the digest of standard input, as ``sh`` words."""
+        if self.openssl and self.program == "sha256sum":
+            # An openssl too old for -r says so before it reads anything.
+            return "{ openssl dgst -sha256 -r 2>/dev/null || sha256sum; }"
+        return self.program
 
     @property
     def name(self) -> str:
@@ -107,7 +117,7 @@ def digester(target: ShellTarget) -> Digester | None:
     tools = target.tools()
     for program in _PROGRAMS:
         if program in tools:
-            return Digester(program)
+            return Digester(program, "openssl" in tools)
     return None
 
 
@@ -127,7 +137,7 @@ def remote_digests(
         words = " ".join(quote_path(path) for path in batch)
         asked = (
             f'for f in {words}; do if [ -f "$f" ] && [ -r "$f" ]; '
-            f'then {tool.program} <"$f"; else echo -; fi; done'
+            f'then {tool.command} <"$f"; else echo -; fi; done'
         )
         answers = target.run(asked, timeout=timeout).text.splitlines()
         for path, line in zip(batch, answers, strict=False):

@@ -155,7 +155,7 @@ def _look(target: ShellTarget, path: str, tool: Digester | None) -> tuple[int, s
     size = "stat -L -c %s" if "stat" in target.tools() else "wc -c <"
     asked = (
         f"[ -d {name} ] && echo folder && exit; [ -r {name} ] || {{ echo none; exit; }}; "
-        f"{size} {name}; {f'{tool.program} <{name}' if tool else ':'}"
+        f"{size} {name}; {f'{tool.command} <{name}' if tool else ':'}"
     )
     lines = target.run(asked, timeout=_HASH_SECONDS, check=False).text.splitlines()
     first = lines[0].strip() if lines else ""
@@ -196,7 +196,7 @@ def _beginning(receiving: _Receiving, tool: Digester | None) -> int:
         return size  # the comparison at the end tells
     if "head" not in target.tools():
         return 0
-    asked = f"head -c {size} {quote_path(receiving.path)} | {tool.program}"
+    asked = f"head -c {size} {quote_path(receiving.path)} | {tool.command}"
     there = tool.read_answer(target.run(asked, timeout=_HASH_SECONDS).text)
     return size if there == tool.of_file(part) else 0
 

@@ -50,12 +50,12 @@ class _Cost:
 
 _COSTS = {
     Squeeze.NONE: _Cost(1.0, 1e12),
-    Squeeze.GZIP: _Cost(2.4, 40e6),
+    Squeeze.GZIP: _Cost(2.4, 25e6),
     Squeeze.ZSTD: _Cost(2.8, 150e6),
     Squeeze.XZ: _Cost(3.2, 3e6),
 }
 # What a target of any kind unpacks at least, so that a fast link is not slowed by gunzip.
-_UNPACK_RATE = 60e6
+_UNPACK_RATE = 40e6
 
 
 def unpacker(squeeze: Squeeze, tools: frozenset[str]) -> str | None:
@@ -109,7 +109,7 @@ def _compressor(squeeze: Squeeze, rate: float | None) -> _Compressor:
     if squeeze is Squeeze.ZSTD:
         import zstandard
 
-        level = 15 if rate is not None and rate < 1e6 else 3
+        level = 15 if rate is not None and rate < 1e6 else 5 if (rate or 1e9) < 15e6 else 3
         return zstandard.ZstdCompressor(level=level).compressobj()
     if squeeze is Squeeze.XZ:
         import lzma

@@ -219,7 +219,7 @@ class _Putting:
         """
         part_of_given = quote_path(self.part(self.path))
         size = "stat -c %s" if "stat" in self.target.tools() else "wc -c <"
-        hash_of = f'{self.tool.program} <"$1"' if self.tool else "echo -"
+        hash_of = f'{self.tool.command} <"$1"' if self.tool else "echo -"
         asked = f"""
 p={quote_path(self.path)}; t={part_of_given}
 if [ -h "$p" ]; then
@@ -299,21 +299,20 @@ printf '=%s=\\n' "$p"
         """Compares, sets the mode, syncs, renames. Raises TargetError where they differ."""
         part = quote_path(sending.part)
         sync = f"sync {part} 2>/dev/null || fsync {part} 2>/dev/null || sync 2>/dev/null || :"
-        place = (
-            f"chmod {mode:o} {part} && {{ {sync}; }} && mv -f {part} {quote_path(path)} && "
-            f"rm -f {part}.pid"
-        )
+        place = f"chmod {mode:o} {part} && mv -f {part} {quote_path(path)} && rm -f {part}.pid"
         if self.tool is None:
             found = self._read_back(part)
             if found == self.wanted:
-                self.target.run(place, timeout=_HASH_SECONDS)
+                self.target.run(f"{sync}; {place}", timeout=_HASH_SECONDS)
                 return
         else:
             # Compared there: one exchange less, and nothing is renamed on the strength of an
             # answer that was damaged on the way.
             expected = self.tool.expected_answer(self.wanted, self.source.size)
             asked = (
-                f'h=$({self.tool.program} <{part}) || exit; echo "$h"; '
+                # To the disk and into the digest at the same time: both read the same pages.
+                f"{{ {sync}; }} & "
+                f'h=$({self.tool.command} <{part}) || exit; wait; echo "$h"; '
                 f"case $h in {expected}*) {place};; *) exit {_DIFFERS};; esac"
             )
             done = self.target.run(asked, timeout=_HASH_SECONDS, check=False)

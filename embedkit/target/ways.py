@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 # paramiko copies what it could not send at once, so large pieces cost more than small ones.
 PIECE_BYTES = 64 << 10
 # The first piece of a large file goes out plain and tells the speed of the link.
-MEASURE_BYTES = 2 << 20
+MEASURE_BYTES = 1 << 20
+# A busy moment can make a fast link look like this; a slow one does so twice.
+_DOUBTFUL_RATES = (12e6, 60e6)
 _SCP_PIECE_BYTES = 8 << 20
 _BASE64_PIECE_BYTES = 384 << 10
 _SERIAL_PIECE_BYTES = 48 << 10
@@ -167,9 +169,12 @@ def _stream(sending: Sending, squeeze: Squeeze, start: int, end: int | None = No
 def _send_exec(sending: Sending, offset: int) -> None:
     source, target = sending.source, sending.target
     left = source.size - offset
-    if target.link_rate is None and left > 2 * MEASURE_BYTES:
+    if target.link_rate is None and left > 4 * MEASURE_BYTES:
         target.link_rate = _measure(sending, offset)
         offset += MEASURE_BYTES
+        if _DOUBTFUL_RATES[0] < target.link_rate < _DOUBTFUL_RATES[1]:
+            target.link_rate = max(target.link_rate, _measure(sending, offset))
+            offset += MEASURE_BYTES
     if left > PIECE_BYTES and target.link_rate is not None:
         middle = offset + (source.size - offset) // 2
         sample = b"".join(source.pieces(middle, middle + 4 * PIECE_BYTES))
@@ -177,7 +182,11 @@ def _send_exec(sending: Sending, offset: int) -> None:
         possible = [squeeze for squeeze in Squeeze if unpacker(squeeze, tools)]
         sending.squeeze = choose(target.link_rate, sample, possible)
     if offset < source.size or offset == 0:
+        begun = time.monotonic()
         _stream(sending, sending.squeeze, offset)
+        if sending.squeeze is Squeeze.NONE and source.size - offset > 8 * MEASURE_BYTES:
+            # The best measurement there is, for the next file.
+            target.link_rate = (source.size - offset) / (time.monotonic() - begun)
 
 
 def _measure(sending: Sending, offset: int) -> float:
