@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from embedkit.errors import EmbedkitError, InputError, TargetError
+from embedkit.process import last_line
 from embedkit.progress import Progress
 
 if TYPE_CHECKING:
@@ -92,11 +93,7 @@ class Result:
     @property
     def complaint(self) -> str:
         """The last line that the command wrote to standard error (else to standard output)."""
-        for stream in (self.stderr, self.stdout):
-            lines = stream.decode("utf-8", "replace").strip().splitlines()
-            if lines:
-                return lines[-1].strip()
-        return f"exit code {self.exit_code}"
+        return last_line(self.stderr, self.stdout) or f"exit code {self.exit_code}"
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,24 @@ class Transfer:
     skipped: bool = False
     resumed_at_bytes: int = 0
     interruptions: int = 0
+
+
+class Closing:
+    """What is closed at the end of a ``with``."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class Target(Protocol):
@@ -218,6 +233,16 @@ class Target(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class Equipped(Target, Protocol):
+    """A target whose shell and programs are known: what moving files is built on."""
+
+    # Bytes a second that the link carried last, uncompressed; None until measured.
+    link_rate: float | None
+
+    def tools(self) -> frozenset[str]:
+        """Which of the programs that embedkit can use are there: applets of BusyBox too."""
 
 
 def quote(word: str) -> str:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from embedkit import process
 from embedkit.errors import InputError, LackError
 from embedkit.target.address import LocalAddress, SshAddress, parse_address
-from embedkit.target.base import AskSecret, ConnectionLost
+from embedkit.target.base import AskSecret, Closing, ConnectionLost
 from embedkit.target.noise import without_ansi
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ def open_console(
             time.sleep(0.5)
 
 
-class Log:
+class Log(Closing):
     """Writes what a board said to a file, each line with the time at which it began.
 
     Terminal control is left out, so that the file can be shown anywhere; what is typed is not
@@ -211,17 +210,6 @@ class Log:
         if self._partial:
             self._end_line()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

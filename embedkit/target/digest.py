@@ -7,13 +7,10 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from embedkit.errors import LackError
-from embedkit.target.base import quote_path
-
-if TYPE_CHECKING:
-    from embedkit.target.shell import ShellTarget
+from embedkit.target.base import Equipped, quote_path
 
 CHUNK = 256 << 10
 
@@ -112,7 +109,7 @@ class Digester:
         return word if good else None
 
 
-def digester(target: ShellTarget) -> Digester | None:
+def digester(target: Equipped) -> Digester | None:
     """The strongest digest that ``target`` has a program for, or None."""
     tools = target.tools()
     for program in _PROGRAMS:
@@ -122,7 +119,7 @@ def digester(target: ShellTarget) -> Digester | None:
 
 
 def remote_digests(
-    target: ShellTarget, paths: Sequence[str], *, timeout: float = 600.0
+    target: Equipped, paths: Sequence[str], *, timeout: float = 600.0
 ) -> dict[str, str]:
     """Path → ``ALGORITHM:HEX`` of those of ``paths`` that are readable files: one exchange.
 

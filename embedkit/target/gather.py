@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING
 
 from embedkit.errors import TargetError
-from embedkit.target.base import COMMAND_SECONDS
+from embedkit.target.base import COMMAND_SECONDS, Equipped
 from embedkit.target.facts import (
     Cgroups,
     CgroupVersion,
@@ -25,9 +24,6 @@ from embedkit.target.facts import (
     Modules,
 )
 from embedkit.target.platform import read_elf, read_platform
-
-if TYPE_CHECKING:
-    from embedkit.target.shell import ShellTarget
 
 # Modules that Docker loads or needs when they are not built in; which of them matter for the
 # board's kernel is the audit's business, this says what its module folder holds.
@@ -103,7 +99,7 @@ s end
 """  # noqa: E501
 
 
-def gather(target: ShellTarget) -> Facts:
+def gather(target: Equipped) -> Facts:
     """Everything about ``target`` that :class:`~embedkit.target.facts.Facts` names.
 
     Raises TargetError where even ``sh`` does not answer.

@@ -6,7 +6,6 @@ import contextlib
 import os
 import selectors
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -48,7 +47,7 @@ class LocalTarget(ShellTarget):
     ) -> int:
         running = process.start(
             [*self._shell, script(command)],
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=process.DEVNULL if input is None else process.PIPE,
             new_session=True,
         )
         feeder = _Feeder(running.stdin, input) if input is not None else None
@@ -68,9 +67,7 @@ class LocalTarget(ShellTarget):
         code = running.returncode
         return 128 - code if code < 0 else code
 
-    def _pump(
-        self, running: subprocess.Popen[bytes], output: Output | None, timeout: float | None
-    ) -> None:
+    def _pump(self, running: process.Running, output: Output | None, timeout: float | None) -> None:
         ends = None if timeout is None else time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
             for stream, channel in (
@@ -93,7 +90,7 @@ class LocalTarget(ShellTarget):
                         output(key.data, data)
         try:
             running.wait(None if ends is None else max(0.0, ends - time.monotonic()))
-        except subprocess.TimeoutExpired as late:
+        except process.TimeoutExpired as late:
             raise CommandTimeout(
                 f"the command did not end within {timeout:g} s", where=self.name
             ) from late
@@ -126,12 +123,12 @@ class _Feeder:
         self._thread.join()
 
 
-def _stop(running: subprocess.Popen[bytes]) -> None:
+def _stop(running: process.Running) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(running.pid, number)
         try:
             running.wait(_GRACE_SECONDS)
             return
-        except subprocess.TimeoutExpired:
+        except process.TimeoutExpired:
             continue

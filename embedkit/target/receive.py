@@ -10,18 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from embedkit.errors import InputError, LackError, TargetError
+from embedkit.process import last_line
 from embedkit.progress import NullProgress, Progress, Task
-from embedkit.target.base import Channel, ConnectionLost, Transfer, quote_path
+from embedkit.target.base import Channel, ConnectionLost, Equipped, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
 from embedkit.target.squeeze import Decompressor, Squeeze, packer
 from embedkit.target.transfer import persist
 from embedkit.target.ways import sftp_opener
-
-if TYPE_CHECKING:
-    from embedkit.target.shell import ShellTarget
 
 # Below this the board's gzip, at some 5 to 20 MB/s, no longer slows the link down.
 _PACK_BELOW_RATE = 3e6
@@ -34,7 +32,7 @@ WAYS = ("exec", "sftp", "base64", "serial")
 
 @dataclass
 class _Receiving:
-    target: ShellTarget
+    target: Equipped
     path: str
     size: int
     part: Path
@@ -44,7 +42,7 @@ class _Receiving:
 
 
 def get(
-    target: ShellTarget,
+    target: Equipped,
     path: str,
     destination: Path,
     *,
@@ -75,7 +73,7 @@ class _Errand:
 
     def __init__(
         self,
-        target: ShellTarget,
+        target: Equipped,
         path: str,
         destination: Path,
         way: str | None,
@@ -150,7 +148,7 @@ class _Errand:
         )
 
 
-def _look(target: ShellTarget, path: str, tool: Digester | None) -> tuple[int, str]:
+def _look(target: Equipped, path: str, tool: Digester | None) -> tuple[int, str]:
     name = quote_path(path)
     size = "stat -L -c %s" if "stat" in target.tools() else "wc -c <"
     asked = (
@@ -178,7 +176,7 @@ def _fill(receiving: _Receiving, way: str, offset: int) -> None:
         os.fsync(file.fileno())
 
 
-def _best_way(target: ShellTarget) -> str:
+def _best_way(target: Equipped) -> str:
     if not target.carries_binary:
         return "serial"
     if "cat" in target.tools():
@@ -236,9 +234,9 @@ def _receive_exec(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
     begun = time.monotonic()
     code = target.stream(command, output=output)
     if code != 0 or not unpack.whole:
-        lines = b"".join(complaints).decode("utf-8", "replace").strip().splitlines()
+        complaint = last_line(b"".join(complaints)) or f"exit code {code}"
         raise TargetError(
-            f"reading {receiving.path} failed: {lines[-1] if lines else f'exit code {code}'}",
+            f"reading {receiving.path} failed: {complaint}",
             where=target.name,
         )
     if squeeze is Squeeze.NONE and receiving.received_bytes > 4 << 20:

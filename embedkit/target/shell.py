@@ -6,14 +6,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from embedkit.errors import TargetError
 from embedkit.progress import Progress
 from embedkit.target.base import (
     COMMAND_SECONDS,
     Channel,
+    Closing,
     Command,
     CommandFailed,
     ConnectionLost,
@@ -37,7 +37,7 @@ _TOOLS = (
 )
 
 
-class ShellTarget(ABC):
+class ShellTarget(Closing, ABC):
     """A target whose commands are run by ``sh -c``. Implements embedkit.target.base.Target."""
 
     carries_binary = True
@@ -176,14 +176,3 @@ class ShellTarget(ABC):
     def reconnect(self, *, deadline_seconds: float = 60.0) -> None:
         self.close()
         self.connect(deadline_seconds=deadline_seconds)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

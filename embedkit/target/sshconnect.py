@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -224,7 +223,7 @@ def _through_command(command: str, below: list[Callable[[], None]]) -> socket.so
             ["/bin/sh", "-c", f"exec {command}"],
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
+            stderr=process.DEVNULL,
             new_session=True,
         )
 
@@ -233,7 +232,7 @@ def _through_command(command: str, below: list[Callable[[], None]]) -> socket.so
         running.terminate()
         try:
             running.wait(2)
-        except subprocess.TimeoutExpired:
+        except process.TimeoutExpired:
             running.kill()
             running.wait()
 

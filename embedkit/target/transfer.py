@@ -12,18 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from embedkit.errors import InputError, TargetError
 from embedkit.progress import NullProgress, Progress, Task
-from embedkit.target.base import ConnectionLost, Transfer, quote_path
+from embedkit.target.base import ConnectionLost, Equipped, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
 from embedkit.target.squeeze import Squeeze
 from embedkit.target.ways import WAYS, Sending, Source, append, ways_of
 from embedkit.units import format_seconds, format_size
-
-if TYPE_CHECKING:
-    from embedkit.target.shell import ShellTarget
 
 # Cuts in a row without a byte of progress after which a transfer gives up.
 _FRUITLESS_CUTS = 6
@@ -45,7 +41,7 @@ class _Look:
 
 
 def put(
-    target: ShellTarget,
+    target: Equipped,
     source: Path | bytes,
     path: str,
     *,
@@ -73,7 +69,7 @@ def put(
 
 
 def persist(
-    target: ShellTarget,
+    target: Equipped,
     once: Callable[[int], Transfer],
     reached: Callable[[], int],
     reconnect_seconds: float,
@@ -102,7 +98,7 @@ class _Errand:
 
     def __init__(
         self,
-        target: ShellTarget,
+        target: Equipped,
         source: Source,
         path: str,
         mode: int,
@@ -195,7 +191,7 @@ class _Errand:
 class _Putting:
     """One put: the file, its digest by the target's own program, and the ID of its part."""
 
-    target: ShellTarget
+    target: Equipped
     source: Source
     path: str
     tool: Digester | None
@@ -366,7 +362,7 @@ def _check_path(path: str) -> None:
     quote_path(path)
 
 
-def _asked_way(target: ShellTarget, way: str) -> str:
+def _asked_way(target: Equipped, way: str) -> str:
     possible = ways_of(target)
     if way not in possible:
         raise TargetError(
@@ -377,7 +373,7 @@ def _asked_way(target: ShellTarget, way: str) -> str:
     return way
 
 
-def _tell_estimate(target: ShellTarget, source: Source, offset: int, progress: Progress) -> None:
+def _tell_estimate(target: Equipped, source: Source, offset: int, progress: Progress) -> None:
     estimate = getattr(target, "estimate_seconds", None)
     if estimate is None:
         return

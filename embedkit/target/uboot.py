@@ -13,14 +13,14 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from embedkit.errors import InputError, TargetError
 from embedkit.progress import NullProgress, Progress
 from embedkit.target import ymodem
 from embedkit.target.address import SerialAddress, parse_address
 from embedkit.target.base import (
+    Closing,
     CommandFailed,
     CommandTimeout,
     ConnectionLost,
@@ -69,7 +69,7 @@ def open_uboot(
     return prompt
 
 
-class UbootPrompt:
+class UbootPrompt(Closing):
     """A connected prompt; closing it leaves the board where it is."""
 
     def __init__(self, address: SerialAddress) -> None:
@@ -249,17 +249,6 @@ class UbootPrompt:
         if self._reader is not None:
             self._reader.line.close()
             self._reader = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _connected(self) -> Reader:
         if self._reader is None:

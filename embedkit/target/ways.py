@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import InputError, TargetError
+from embedkit.process import last_line
 from embedkit.progress import Task
-from embedkit.target.base import Channel, CommandFailed, ConnectionLost, quote_path
+from embedkit.target.base import Channel, CommandFailed, ConnectionLost, Equipped, quote_path
 from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
 
 if TYPE_CHECKING:
     from embedkit.target.digest import Digester
-    from embedkit.target.shell import ShellTarget
 
 # paramiko copies what it could not send at once, so large pieces cost more than small ones.
 PIECE_BYTES = 64 << 10
@@ -86,7 +86,7 @@ class Source:
 class Sending:
     """One file on its way. ``sent_bytes`` counts what went over the wire."""
 
-    target: ShellTarget
+    target: Equipped
     source: Source
     part: str
     task: Task
@@ -99,7 +99,7 @@ class Sending:
             yield piece
 
 
-def ways_of(target: ShellTarget) -> list[str]:
+def ways_of(target: Equipped) -> list[str]:
     """What ``target`` can do, best first; SFTP is only asked for where nothing better is."""
     tools = target.tools()
     if not target.carries_binary:
@@ -124,7 +124,7 @@ def append(way: str, sending: Sending, offset: int) -> None:
         ) from failed
 
 
-def sftp_opener(target: ShellTarget) -> Callable[[], Any] | None:
+def sftp_opener(target: Equipped) -> Callable[[], Any] | None:
     """What opens an SFTP session (a paramiko SFTPClient), or None where none can be."""
     opener: Callable[[], Any] | None = getattr(target, "open_sftp", None)
     return opener
@@ -159,9 +159,9 @@ def _stream(sending: Sending, squeeze: Squeeze, start: int, end: int | None = No
         _writer(sending, command), input=sending.counted(packed), output=output
     )
     if code != 0:
-        lines = b"".join(complaints).decode("utf-8", "replace").strip().splitlines()
+        complaint = last_line(b"".join(complaints)) or f"exit code {code}"
         raise TargetError(
-            f"writing {sending.part} failed: {lines[-1] if lines else f'exit code {code}'}",
+            f"writing {sending.part} failed: {complaint}",
             where=sending.target.name,
         )
 

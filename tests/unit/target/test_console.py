@@ -113,7 +113,10 @@ def test_a_log_has_times_and_no_control_codes(tmp_path: Path) -> None:
     ]
 
 
-def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_from_the_command_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELL", "/bin/sh")  # without anybody's start-up files
     script = tmp_path / "script"
     script.write_text("timeout 10\nsendline echo a''b\nexpect ^ab$\nsendline exit\n")
     assert cli.main(["console", "local:", "--script", str(script), "--json"]) == 0
