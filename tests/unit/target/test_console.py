@@ -118,7 +118,7 @@ def test_from_the_command_line(
 ) -> None:
     monkeypatch.setenv("SHELL", "/bin/sh")  # without anybody's start-up files
     script = tmp_path / "script"
-    script.write_text("timeout 10\nsendline echo a''b\nexpect ^ab$\nsendline exit\n")
+    script.write_text("timeout 10\nsendline echo a''b\nexpect (^|[#$] )ab$\nsendline exit\n")
     assert cli.main(["console", "local:", "--script", str(script), "--json"]) == 0
     script.write_text("timeout 0.2\nexpect never\n")
     assert cli.main(["console", "local:", "--script", str(script), "-q"]) == 1
