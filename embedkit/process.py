@@ -15,9 +15,11 @@ from pathlib import Path
 
 from embedkit.errors import LackError, TargetError
 
-# For the standard streams of :func:`start`.
+# For callers of start(): they need no subprocess of their own.
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
+Running = subprocess.Popen[bytes]
+TimeoutExpired = subprocess.TimeoutExpired
 
 # Program → Debian package, for the hint. Programs that share their package's name are left out.
 _PACKAGES = {
@@ -69,11 +71,16 @@ class Completed:
     @property
     def complaint(self) -> str:
         """The last line that the program wrote to standard error (else to standard output)."""
-        for stream in (self.stderr, self.stdout):
-            lines = stream.decode("utf-8", "replace").strip().splitlines()
-            if lines:
-                return lines[-1].strip()
-        return f"exit code {self.returncode}"
+        return last_line(self.stderr, self.stdout) or f"exit code {self.returncode}"
+
+
+def last_line(*streams: bytes) -> str:
+    """The last line of the first of ``streams`` that has any, undecodable bytes replaced."""
+    for stream in streams:
+        lines = stream.decode("utf-8", "replace").strip().splitlines()
+        if lines:
+            return lines[-1].strip()
+    return ""
 
 
 def find(program: str) -> Path | None:

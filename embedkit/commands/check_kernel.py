@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedkit.commands.targeting import add_access_arguments
 from embedkit.errors import InputError
 from embedkit.kernel import profile_file, sources
 from embedkit.kernel.audit import Audit, Question, audit
@@ -28,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="SOURCE",
         help="a config, a kernel image with its config inside, a kernel or Buildroot tree, "
-        "'-' for standard input; without it, the running kernel",
+        "'-' for standard input, a board (ssh://root@board, serial:///dev/ttyUSB0); without it, "
+        "the running kernel",
     )
     parser.add_argument(
         "--profile",
@@ -62,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with 1 where something of this level is missing (default: necessary); "
         "'worse': where anything got worse --against the other config",
     )
+    add_access_arguments(parser)
 
 
 def run(args: argparse.Namespace, ui: Ui) -> Report:
@@ -73,7 +78,10 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     if args.fail_on == _WORSE and not args.against:
         raise InputError("--fail-on worse needs --against OTHER to compare with")
     profile = profile_file.load(args.profile)
-    result = _audit(args, sources.load(args.source), profile)
+    with contextlib.ExitStack() as stack:
+        opened = functools.partial(_target_files, args, ui, stack)
+        config = sources.load(args.source, target=opened)
+    result = _audit(args, config, profile)
     comparison = None
     if args.against:
         from embedkit.kernel.compare import compare
@@ -93,6 +101,19 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         fail_on_worse=args.fail_on == _WORSE,
         source=args.source if args.source and Path(args.source).is_file() else "",
     )
+
+
+def _target_files(
+    args: argparse.Namespace, ui: Ui, stack: contextlib.ExitStack, url: str
+) -> sources.FileReader:
+    """A board's files, for the config that its running kernel was built with."""
+    from embedkit.commands.targeting import access
+    from embedkit.target.files import TargetFiles
+    from embedkit.target.opening import open_target
+
+    target = stack.enter_context(open_target(url, access(args, ui)))
+    target.connect(deadline_seconds=args.wait)
+    return TargetFiles(target)
 
 
 def _audit(args: argparse.Namespace, config: KernelConfig, profile: Profile) -> Audit:

@@ -28,7 +28,7 @@ _HEAD = 64 << 10
 _PIECE = 1 << 20
 _MAX_HELD = 64 << 20
 _MAX_FILE = 4 << 30
-_TARGETS = ("ssh://", "serial://", "local:")
+_TARGETS = ("ssh://", "serial://", "serial+", "local:")
 _URLS = ("http://", "https://", "ftp://")
 # A shell's <(command) is a pipe under such a name: it is open already, so reading it never hangs
 # for want of a writer.

@@ -1,0 +1,367 @@
+"""The ways in which bytes get to the end of a file on the target, best first.
+
+``exec``: a compressed stream into what the target can unpack with; ``sftp``; ``scp`` (the
+old protocol of ``scp -O``); ``base64`` in blocks; ``serial``: blocks over a shell that is no
+clean pipe. Every way can begin in the middle of the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedkit.errors import InputError, TargetError
+from embedkit.process import last_line
+from embedkit.progress import Task
+from embedkit.target.base import Channel, CommandFailed, ConnectionLost, Equipped, quote_path
+from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
+
+if TYPE_CHECKING:
+    from embedkit.target.digest import Digester
+
+# paramiko copies what it could not send at once, so large pieces cost more than small ones.
+PIECE_BYTES = 64 << 10
+# The first piece of a large file goes out plain and tells the speed of the link.
+MEASURE_BYTES = 1 << 20
+# A busy moment can make a fast link look like this; a slow one does so twice.
+_DOUBTFUL_RATES = (12e6, 60e6)
+_SCP_PIECE_BYTES = 8 << 20
+_BASE64_PIECE_BYTES = 384 << 10
+_SERIAL_PIECE_BYTES = 48 << 10
+
+WAYS = ("exec", "sftp", "scp", "base64", "serial")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is sent: a local file or bytes."""
+
+    content: Path | bytes
+    size: int
+
+    @classmethod
+    def of(cls, content: Path | bytes) -> Source:
+        if isinstance(content, bytes):
+            return cls(content, len(content))
+        if not content.is_file():
+            what = "is a folder" if content.is_dir() else "does not exist"
+            raise InputError(f"{content} {what}", hint="give a file to send")
+        return cls(content, content.stat().st_size)
+
+    @property
+    def mode(self) -> int:
+        return 0o644 if isinstance(self.content, bytes) else self.content.stat().st_mode & 0o777
+
+    def pieces(self, start: int, end: int | None = None) -> Iterator[bytes]:
+        """Bytes ``start`` to ``end`` in small pieces."""
+        end = self.size if end is None else min(end, self.size)
+        if isinstance(self.content, bytes):
+            for offset in range(start, end, PIECE_BYTES):
+                yield self.content[offset : min(offset + PIECE_BYTES, end)]
+            return
+        with self.content.open("rb", buffering=0) as file:
+            file.seek(start)
+            while start < end:
+                data = file.read(min(PIECE_BYTES, end - start))
+                if not data:
+                    raise InputError(f"{self.content} became shorter while it was being sent")
+                start += len(data)
+                yield data
+
+    def digest(self, digester: Digester, size: int | None = None) -> str:
+        if isinstance(self.content, bytes):
+            return digester.of_bytes(self.content if size is None else self.content[:size])
+        return digester.of_file(self.content, size)
+
+
+@dataclass
+class Sending:
+    """One file on its way. ``sent_bytes`` counts what went over the wire."""
+
+    target: Equipped
+    source: Source
+    part: str
+    task: Task
+    sent_bytes: int = 0
+    squeeze: Squeeze = Squeeze.NONE
+
+    def counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.sent_bytes += len(piece)
+            yield piece
+
+
+def ways_of(target: Equipped) -> list[str]:
+    """What ``target`` can do, best first; SFTP is only asked for where nothing better is."""
+    tools = target.tools()
+    if not target.carries_binary:
+        return ["serial"]
+    found = ["exec"] if "cat" in tools else []
+    if sftp_opener(target) is not None:
+        found.append("sftp")
+    if "scp" in tools and "cat" in tools:
+        found.append("scp")
+    if _base64_decoder(tools):
+        found.append("base64")
+    return found
+
+
+def append(way: str, sending: Sending, offset: int) -> None:
+    """Sends all from ``offset`` on to the end of the part file, which has ``offset`` bytes."""
+    try:
+        _SENDERS[way](sending, offset)
+    except CommandFailed as failed:
+        raise TargetError(
+            f"writing {sending.part} failed: {failed.result.complaint}", where=sending.target.name
+        ) from failed
+
+
+def sftp_opener(target: Equipped) -> Callable[[], Any] | None:
+    """What opens an SFTP session (a paramiko SFTPClient), or None where none can be."""
+    opener: Callable[[], Any] | None = getattr(target, "open_sftp", None)
+    return opener
+
+
+def _writer(sending: Sending, command: str) -> str:
+    """A command that appends to the part file, and leaves its process id to be found.
+
+    After a cut the old writer may still be there with decoded bytes in hand; who resumes
+    looks for it by this id (see transfer.py).
+    """
+    part = quote_path(sending.part)
+    return f"umask 077; echo $$ >{part}.pid && exec {command} >>{part}"
+
+
+def _stream(sending: Sending, squeeze: Squeeze, start: int, end: int | None = None) -> None:
+    command = unpacker(squeeze, sending.target.tools())
+    if command is None:
+        raise TargetError(f"it has nothing that unpacks {squeeze}", where=sending.target.name)
+    complaints: list[bytes] = []
+
+    def output(channel: Channel, data: bytes) -> None:
+        complaints.append(data)
+
+    packed = compressed(
+        squeeze,
+        sending.source.pieces(start, end),
+        rate=sending.target.link_rate,
+        sent=sending.task.advance,
+    )
+    code = sending.target.stream(
+        _writer(sending, command), input=sending.counted(packed), output=output
+    )
+    if code != 0:
+        complaint = last_line(b"".join(complaints)) or f"exit code {code}"
+        raise TargetError(
+            f"writing {sending.part} failed: {complaint}",
+            where=sending.target.name,
+        )
+
+
+def _send_exec(sending: Sending, offset: int) -> None:
+    source, target = sending.source, sending.target
+    left = source.size - offset
+    if target.link_rate is None and left > 4 * MEASURE_BYTES:
+        target.link_rate = _measure(sending, offset)
+        offset += MEASURE_BYTES
+        if _DOUBTFUL_RATES[0] < target.link_rate < _DOUBTFUL_RATES[1]:
+            target.link_rate = max(target.link_rate, _measure(sending, offset))
+            offset += MEASURE_BYTES
+    if left > PIECE_BYTES and target.link_rate is not None:
+        middle = offset + (source.size - offset) // 2
+        sample = b"".join(source.pieces(middle, middle + 4 * PIECE_BYTES))
+        tools = target.tools()
+        possible = [squeeze for squeeze in Squeeze if unpacker(squeeze, tools)]
+        sending.squeeze = choose(target.link_rate, sample, possible)
+    if offset < source.size or offset == 0:
+        begun = time.monotonic()
+        _stream(sending, sending.squeeze, offset)
+        if sending.squeeze is Squeeze.NONE and source.size - offset > 8 * MEASURE_BYTES:
+            # The best measurement there is, for the next file.
+            target.link_rate = (source.size - offset) / (time.monotonic() - begun)
+
+
+def _measure(sending: Sending, offset: int) -> float:
+    """Sends the first piece plain and returns the bytes a second that the link carried.
+
+    The clock starts when the writer says that it runs: starting a command takes a slow board
+    (or a login shell with much to read) longer than the bytes.
+    """
+    running = threading.Event()
+    begun: list[float] = []
+
+    def output(channel: Channel, data: bytes) -> None:
+        running.set()
+
+    def pieces() -> Iterator[bytes]:
+        running.wait(60)
+        begun.append(time.monotonic())
+        for piece in sending.source.pieces(offset, offset + MEASURE_BYTES):
+            yield piece
+            sending.task.advance(len(piece))
+
+    code = sending.target.stream(
+        f"echo; {_writer(sending, 'cat')}", input=sending.counted(pieces()), output=output
+    )
+    if code != 0 or not begun:
+        raise TargetError(f"writing {sending.part} failed", where=sending.target.name)
+    return MEASURE_BYTES / max(time.monotonic() - begun[0], 1e-6)
+
+
+def _send_sftp(sending: Sending, offset: int) -> None:
+    opener = sftp_opener(sending.target)
+    assert opener is not None
+    from paramiko import SSHException
+
+    try:
+        client = opener()
+    except ConnectionLost:
+        raise
+    except (OSError, SSHException, EOFError) as error:
+        raise TargetError("it has no SFTP server", where=sending.target.name) from error
+    try:
+        with client.open(sending.part, "r+" if offset else "w") as file:
+            file.chmod(0o600)
+            file.seek(offset)
+            # Without pipelining every 32 KiB wait for an answer: 40 to 100 times slower.
+            file.set_pipelined(True)
+            for piece in sending.counted(sending.source.pieces(offset)):
+                file.write(piece)
+                sending.task.advance(len(piece))
+    except (OSError, SSHException, EOFError) as error:
+        _raise_lost_or(sending, error)
+    finally:
+        with contextlib.suppress(OSError, EOFError, SSHException):
+            client.close()
+
+
+def _raise_lost_or(sending: Sending, error: Exception) -> None:
+    alive: bool = getattr(sending.target, "alive", True)
+    if not alive or isinstance(error, (EOFError, ConnectionError)):
+        raise ConnectionLost(
+            f"the connection broke: {error or 'end of file'}", where=sending.target.name
+        ) from error
+    raise TargetError(
+        f"writing {sending.part} failed: {error}", where=sending.target.name
+    ) from error
+
+
+def _send_scp(sending: Sending, offset: int) -> None:
+    """In pieces: the protocol cannot begin in the middle of a file, so each piece is a file of
+    its own that is joined to the part when it is there."""
+    part = quote_path(sending.part)
+    while offset < sending.source.size or offset == 0:
+        size = min(_SCP_PIECE_BYTES, sending.source.size - offset)
+        _scp_piece(sending, f"{sending.part}.scp", offset, size)
+        sending.target.run(f"umask 077; cat {part}.scp >>{part} && rm -f {part}.scp", timeout=600)
+        offset += size
+        if size == 0:
+            return
+
+
+def _scp_piece(sending: Sending, path: str, offset: int, size: int) -> None:
+    answers: queue.Queue[bytes] = queue.Queue()
+    errors: list[str] = []
+
+    def output(channel: Channel, data: bytes) -> None:
+        if channel is Channel.STDERR:
+            errors.append(data.decode("utf-8", "replace"))
+            return
+        for index in range(len(data)):
+            answers.put(data[index : index + 1])
+
+    def accepted() -> bool:
+        # rcp's protocol: 0 is yes; 1 and 2 are followed by a line of complaint.
+        answer = answers.get(timeout=60)
+        if answer == b"\0":
+            return True
+        line = b""
+        while not line.endswith(b"\n") and len(line) < 1000:
+            line += answers.get(timeout=10)
+        errors.append(line.decode("utf-8", "replace"))
+        return False
+
+    def talk() -> Iterator[bytes]:
+        try:
+            if not accepted():
+                return
+            yield f"C0600 {size} part\n".encode()
+            if not accepted():
+                return
+            for piece in sending.source.pieces(offset, offset + size):
+                yield piece
+                sending.task.advance(len(piece))
+            yield b"\0"
+            accepted()
+        except queue.Empty:
+            errors.append("scp on the target does not answer")
+
+    code = sending.target.stream(
+        f"exec scp -t {quote_path(path)}", input=sending.counted(talk()), output=output
+    )
+    if code != 0 or errors:
+        lines = "".join(errors).strip().splitlines()
+        raise TargetError(
+            f"scp to {path} failed: {lines[-1] if lines else f'exit code {code}'}",
+            where=sending.target.name,
+        )
+
+
+def _base64_decoder(tools: frozenset[str]) -> str | None:
+    if "base64" in tools:
+        return "base64 -d"
+    if "openssl" in tools:
+        return "openssl base64 -d"
+    if "uudecode" in tools:
+        return "uudecode -o /dev/stdout"
+    return None
+
+
+def _send_base64(sending: Sending, offset: int) -> None:
+    decoder = _base64_decoder(sending.target.tools())
+    if decoder is None:
+        raise TargetError("it has nothing that decodes base64", where=sending.target.name)
+    for piece in _blocks(sending.source, offset, _BASE64_PIECE_BYTES):
+        text = base64.encodebytes(piece)
+        if decoder.startswith("uudecode"):
+            text = b"begin-base64 600 part\n" + text + b"====\n"
+        sending.sent_bytes += len(text)
+        sending.target.run(_writer(sending, decoder), input=text, timeout=600)
+        sending.task.advance(len(piece))
+
+
+def _send_serial(sending: Sending, offset: int) -> None:
+    """Blocks that the exchange below checks and repeats; compressed, as the line is slow."""
+    tools = sending.target.tools()
+    unpack = unpacker(Squeeze.GZIP, tools)
+    sending.squeeze = Squeeze.GZIP if unpack else Squeeze.NONE
+    for piece in _blocks(sending.source, offset, _SERIAL_PIECE_BYTES):
+        packed = zlib.compress(piece, 9, 31) if unpack else piece
+        sending.sent_bytes += len(packed)
+        sending.target.run(_writer(sending, unpack or "cat"), input=packed, timeout=None)
+        sending.task.advance(len(piece))
+
+
+def _blocks(source: Source, offset: int, size: int) -> Iterator[bytes]:
+    if source.size == 0:
+        yield b""
+    while offset < source.size:
+        yield b"".join(source.pieces(offset, offset + size))
+        offset += size
+
+
+_SENDERS: dict[str, Callable[[Sending, int], None]] = {
+    "exec": _send_exec,
+    "sftp": _send_sftp,
+    "scp": _send_scp,
+    "base64": _send_base64,
+    "serial": _send_serial,
+}
