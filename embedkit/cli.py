@@ -82,6 +82,10 @@ COMMANDS = (
     Command("oci delete", "oci_delete", "remove an image from a registry"),
     Command("oci static export", "oci_static_export", "write a registry made of plain files"),
     Command("oci static serve", "oci_static_serve", "serve such a registry, read-only"),
+    Command("binfmt status", "binfmt_status", "which foreign programs this machine runs, and how"),
+    Command("binfmt register", "binfmt_register", "let this machine run foreign programs"),
+    Command("binfmt unregister", "binfmt_unregister", "stop this machine running foreign programs"),
+    Command("chroot", "chroot", "run a command in another architecture's root file system"),
 )
 
 

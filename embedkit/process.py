@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +44,18 @@ _PACKAGES = {
     "mmd": "mtools",
     "modprobe": "kmod",
     "partx": "util-linux",
+    "qemu-aarch64-static": "qemu-user-static",
+    "qemu-arm-static": "qemu-user-static",
     "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-arm": "qemu-system-arm",
     "qemu-system-riscv64": "qemu-system-misc",
     "qemu-system-x86_64": "qemu-system-x86",
     "resize2fs": "e2fsprogs",
+    "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
+    "unshare": "util-linux",
     "unsquashfs": "squashfs-tools",
     "xz": "xz-utils",
 }
@@ -160,6 +167,7 @@ def start(
     argv: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
+    only_env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: int | None = subprocess.DEVNULL,
     stdout: int | None = subprocess.PIPE,
@@ -168,10 +176,12 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Starts a program that goes on beside this one; the caller ends it.
 
+    ``env`` is added to this process's environment, ``only_env`` stands in its place.
+
     Raises LackError where the program is missing.
     """
     words = _resolved(argv)
-    environment = {**os.environ, **env} if env else None
+    environment = {**(os.environ if only_env is None else only_env), **(env or {})}
     try:
         return subprocess.Popen(
             words,
@@ -184,3 +194,51 @@ def start(
         )
     except OSError as error:
         raise LackError(f"'{words[0]}' could not be started: {error.strerror}") from error
+
+
+def attach(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+    pass_fds: Sequence[int] = (),
+    started: Callable[[int], None] | None = None,
+) -> int:
+    """Runs a program on this process's own standard streams, and returns its exit code.
+
+    128 + N where signal N ended it, as shells say it. ``env`` is the whole environment;
+    ``stdout`` is a file descriptor in place of standard output; ``started`` is called with the
+    program's process id. Ctrl-C and Ctrl-\\ are the program's matter while it runs.
+
+    Raises LackError where the program is missing.
+    """
+    words = _resolved(argv)
+    with _keys_left_alone():
+        try:
+            program = subprocess.Popen(words, env=env, stdout=stdout, pass_fds=pass_fds)
+        except OSError as error:
+            raise LackError(f"'{words[0]}' could not be started: {error.strerror}") from error
+        try:
+            if started is not None:
+                started(program.pid)
+            code = program.wait()
+        except BaseException:
+            program.kill()
+            program.wait()
+            raise
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _keys_left_alone() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it gets KeyboardInterrupt
+        return
+    keys = (signal.SIGINT, signal.SIGQUIT)
+    # Not SIG_IGN: the program would inherit that.
+    before = {key: signal.signal(key, lambda *_: None) for key in keys}
+    try:
+        yield
+    finally:
+        for key, handler in before.items():
+            signal.signal(key, handler)
