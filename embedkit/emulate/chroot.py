@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from embedkit.emulate.magic import Architecture, native
 from embedkit.emulate.register import wanted
 from embedkit.errors import InputError, LackError
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 _KEPT = ("TERM", "COLORTERM", "LANG", "TZ", "SOURCE_DATE_EPOCH")
 _KEPT_BEGINNINGS = ("LC_", "QEMU_")
 _KEPT_ENDS = ("_proxy", "_PROXY")
@@ -64,7 +66,7 @@ class Session:
             spaces = "user, " + spaces
         done = [f"make {spaces}; they, and all mounts in them, end with the command"]
         done += [f"register, in this namespace alone: {line}" for line in self.work.lines]
-        done += [str(op) for op in self.work.ops]
+        done += [str(op) for op in self.work.ops if not op.is_detail]
         where = f" in {self.work.root}" if self.work.root else ""
         return (*done, f"run{where}: {' '.join(self.work.command)}")
 
@@ -169,16 +171,24 @@ def run(session: Session, *, stdout: int | None = None) -> int:
 
     def started(pid: int) -> None:
         close(tell, hear)
-        if session.map_all and _line(heard) == "ready":
-            _map_all(pid)
-            os.write(say, b"+")
+        if _line(heard) == "ready":
+            if session.map_all:
+                _map_all(pid)
+            # Where the inside died meanwhile, what it told says why.
+            with suppress(BrokenPipeError), os.fdopen(os.dup(say), "wb") as file:
+                file.write(session.work.encoded().encode())
         close(say)
 
-    inner = [sys.executable, "-P", "-m", "embedkit.emulate.inside", str(tell)]
-    inner += [str(hear) if session.map_all else "-1", session.work.encoded()]
+    inner = [sys.executable, "-P", "-m", "embedkit.emulate.inside", str(tell), str(hear)]
+    inner.append("map" if session.map_all else "as-is")
     try:
         code = process.attach(
-            [*_namespaces(session), *inner], stdout=stdout, pass_fds=(tell, hear), started=started
+            [*_namespaces(session), *inner],
+            # The inside must be this embedkit, also where it runs from a checkout.
+            env={**os.environ, "PYTHONPATH": os.fspath(_PACKAGE.parent)},
+            stdout=stdout,
+            pass_fds=(tell, hear),
+            started=started,
         )
         last = _line(heard)
     finally:
@@ -215,7 +225,13 @@ def _map_all(pid: int) -> None:
     for kind in ("uid_map", "gid_map"):
         ranges = [line.split() for line in Path("/proc/self", kind).read_text().splitlines()]
         same = "".join(f"{inner} {inner} {count}\n" for inner, _, count in ranges)
-        Path(f"/proc/{pid}/{kind}").write_text(same)
+        try:
+            Path(f"/proc/{pid}/{kind}").write_text(same)
+        except OSError as error:
+            raise LackError(
+                f"the ids of the namespace cannot be set: {error.strerror}",
+                hint="in a container, root may lack CAP_SETUID or CAP_SETGID",
+            ) from error
 
 
 def _line(end: int) -> str:

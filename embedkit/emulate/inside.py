@@ -35,6 +35,11 @@ class Op:
     target: str
     options: str = ""
 
+    @property
+    def is_detail(self) -> bool:
+        """Whether it only fills a /dev that another step mounts."""
+        return self.kind in ("mkdir", "touch", "link") or self.source.startswith("/dev/")
+
     def __str__(self) -> str:
         extra = f" ({self.options})" if self.options else ""
         if self.kind == "mount":
@@ -59,7 +64,7 @@ class Work:
     environment: tuple[tuple[str, str], ...]
 
     def encoded(self) -> str:
-        """For the command line of this module."""
+        """For :meth:`decoded`, in the process inside."""
         return json.dumps(asdict(self))
 
     @staticmethod
@@ -76,20 +81,21 @@ class Work:
 
 
 def main(words: list[str]) -> int:
-    """``words``: the file descriptors to tell on and to hear on ("-1": no need), and the work.
+    """``words``: the file descriptors to tell on and to hear on, and whether to wait for ids.
 
-    Told are "ready" before hearing, then "started", or an error as JSON. The exit code is the
-    command's.
+    Told are "ready", and then "started" or an error as JSON; heard is the work, which may hold
+    secrets of the environment and so stands in no command line. The exit code is the command's.
     """
-    tell, hear, work = int(words[0]), int(words[1]), Work.decoded(words[2])
+    tell, hear = int(words[0]), int(words[1])
     os.set_inheritable(tell, False)
     try:
-        if hear >= 0:
-            os.set_inheritable(hear, False)
-            os.write(tell, b"ready\n")
-            if os.read(hear, 1) != b"+":
-                return 1
-            os.close(hear)
+        os.write(tell, b"ready\n")
+        with os.fdopen(hear, "rb") as file:
+            text = file.read()
+        if not text:
+            return 1
+        work = Work.decoded(text.decode())
+        if words[2] == "map":
             # Until the map was written this process was nobody.
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)

@@ -187,7 +187,13 @@ def carry_out(plan: Plan, instance: Instance) -> None:
         verify(plan, instance)
     except (EmbedkitError, KeyboardInterrupt, OSError) as error:
         for step, before in reversed(done):
-            _undo(step, before, instance)
+            try:
+                _undo(step, before, instance)
+            except EmbedkitError as second:
+                raise TargetError(
+                    f"{error}; and then '{step.title}' could not be undone: {second}",
+                    hint=f"by hand: {step.undo}",
+                ) from error
         if isinstance(error, OSError):
             raise LackError(f"cannot go on: {error.strerror}", where=error.filename) from error
         raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from embedkit.emulate import elf
 from embedkit.emulate.inside import Op
@@ -34,7 +34,7 @@ def within(root: Path, path: str) -> Path:
     Links are followed as after a chroot: absolute ones and ``..`` end at ``root``. Raises
     InputError where they go in a circle.
     """
-    todo = list(PurePosixPath("/", path).parts[1:])
+    todo = _parts(path)
     done: list[str] = []
     links = 0
     while todo:
@@ -49,11 +49,16 @@ def within(root: Path, path: str) -> Path:
         links += 1
         if links > _MOST_LINKS:
             raise InputError("its links go in a circle", where=str(root / path.lstrip("/")))
-        target = PurePosixPath(os.readlink(here))  # noqa: PTH115 - as it is written
-        if target.is_absolute():
+        target = os.readlink(here)  # noqa: PTH115 - as it is written
+        if target.startswith("/"):
             done = []
-        todo = [part for part in target.parts if part != "/"] + todo
+        todo = _parts(target) + todo
     return root.joinpath(*done)
+
+
+def _parts(path: str) -> list[str]:
+    # Not PurePosixPath, for which a leading "//" is a root of its own.
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def architectures(root: Path, command: str) -> tuple[Architecture, ...]:

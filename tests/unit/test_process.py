@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -102,3 +103,57 @@ def test_nothing_waits_for_our_terminal() -> None:
     with process.start([_PYTHON, "-c", "import sys; print(repr(sys.stdin.read()))"]) as started:
         out, _ = started.communicate(timeout=20)
     assert out == b"''\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("pass", 0), ("sys.exit(7)", 7), ("os.kill(os.getpid(), 15)", 143)],
+)
+def test_an_attached_program_says_its_exit_code(code: str, expected: int) -> None:
+    assert process.attach([_PYTHON, "-c", f"import os, sys; {code}"]) == expected
+
+
+def test_an_attached_program_has_our_streams_and_the_given_environment(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEPT", "1")
+    code = "import os, sys; print(os.getppid(), os.environ.get('KEPT'), os.environ['X'])"
+    process.attach([_PYTHON, "-c", code], env={"X": "y"})
+    assert capfd.readouterr().out == f"{os.getpid()} None y\n"
+    process.attach([_PYTHON, "-c", code], env={"X": "y"}, stdout=2)
+    assert capfd.readouterr() == ("", f"{os.getpid()} None y\n")
+
+
+def test_keys_are_left_to_an_attached_program() -> None:
+    """Both get Ctrl-C of the terminal; only the program is ended by it."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(pid: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(pid, signal.SIGINT)
+
+    code = "import signal, time; signal.signal(2, signal.SIG_DFL); time.sleep(20)"
+    assert process.attach([_PYTHON, "-c", code], started=press) == 130
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_an_attached_program_ends_where_its_beginning_fails() -> None:
+    pids: list[int] = []
+
+    def fail(pid: int) -> None:
+        pids.append(pid)
+        raise LackError("no")
+
+    with pytest.raises(LackError):
+        process.attach([_PYTHON, "-c", "import time; time.sleep(20)"], started=fail)
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+def test_a_started_program_can_have_an_environment_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEPT", "1")
+    code = "import os; print(os.environ.get('KEPT'), os.environ['X'])"
+    for given, expected in (({"only_env": {"X": "y"}}, "None y"), ({"env": {"X": "y"}}, "1 y")):
+        with process.start([_PYTHON, "-c", code], **given) as started:  # type: ignore[arg-type]
+            assert started.communicate()[0].decode().strip() == expected
