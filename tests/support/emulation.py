@@ -34,7 +34,11 @@ def qemu_folder() -> Path:
                     stdin=stream.stdout,
                     check=True,
                 )
-            folder.rename(target)
+            try:
+                folder.rename(target)
+            except OSError:  # another run was faster
+                if not target.exists():
+                    raise
     return target
 
 
