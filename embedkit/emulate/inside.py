@@ -25,7 +25,7 @@ from embedkit.errors import EmbedkitError, TargetError
 
 @dataclass(frozen=True)
 class Op:
-    """One preparation: ``kind`` is mount, bind, rbind, bind-ro, mkdir, touch, link or copy.
+    """One preparation: ``kind`` is mount, bind, rbind, mkdir, touch, link or copy.
 
     ``source`` is the file system's type for a mount; ``target`` is a path of this machine.
     """
@@ -44,8 +44,6 @@ class Op:
         extra = f" ({self.options})" if self.options else ""
         if self.kind == "mount":
             return f"mount {self.source} on {self.target}{extra}"
-        if self.kind == "bind-ro":
-            return f"bind {self.source} to {self.target}, read-only"
         if self.kind in ("bind", "rbind"):
             return f"bind {self.source} to {self.target}"
         return f"{self.kind} {self.source} {self.target}".replace("  ", " ")
@@ -136,11 +134,9 @@ def _do(op: Op) -> None:
     options = ["-o", op.options] if op.options else []
     if op.kind == "mount":
         process.run(["mount", "-t", op.source, *options, op.source, op.target])
-    elif op.kind in ("bind", "rbind", "bind-ro"):
+    elif op.kind in ("bind", "rbind"):
         way = "--rbind" if op.kind == "rbind" else "--bind"
         process.run(["mount", way, op.source, op.target])
-        if op.kind == "bind-ro":
-            process.run(["mount", "-o", "remount,bind,ro", op.target])
     elif op.kind == "mkdir":
         target.mkdir(parents=True, exist_ok=True)
     elif op.kind == "touch":

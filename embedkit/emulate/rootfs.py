@@ -137,7 +137,7 @@ def mounts(
         ops += _devices(devices)
     if run := place("/run"):
         ops.append(Op("mount", "tmpfs", run, "mode=755,nosuid,nodev"))
-    ops += _names(root, run, remarks)
+    ops += _names(root, run or devices, run, remarks)
     for source, path in binds:
         target = within(root, path)
         if not target.exists():
@@ -162,15 +162,21 @@ def _devices(folder: str) -> list[Op]:
     return ops + [Op("link", source, f"{folder}/{name}") for source, name in _LINKS]
 
 
-def _names(root: Path, run: str | None, remarks: list[str]) -> list[Op]:
-    """This machine's resolv.conf in the root file system, without changing a file there."""
+def _names(root: Path, scratch: str | None, run: str | None, remarks: list[str]) -> list[Op]:
+    """A copy of this machine's resolv.conf in the root file system, without changing a file there.
+
+    A copy, in ``scratch``, which is a folder of the namespace's own: what the command writes
+    into its resolv.conf must reach neither the machine's nor the root file system's.
+    """
     source = Path("/etc/resolv.conf").resolve()
     if not source.is_file():
         return []
     target = within(root, "/etc/resolv.conf")
     if run and target.is_relative_to(run):  # the usual link of systemd-resolved
         return [Op("copy", str(source), str(target))]
-    if target.is_file():
-        return [Op("bind-ro", str(source), str(target))]
-    remarks.append("names of hosts are not resolved: the root file system has no /etc/resolv.conf")
+    if scratch and target.is_file():
+        copy = f"{scratch}/embedkit/resolv.conf"
+        return [Op("copy", str(source), copy), Op("bind", copy, str(target))]
+    lacking = "no file /etc/resolv.conf" if scratch else "neither /run nor /dev"
+    remarks.append(f"names of hosts are not resolved: the root file system has {lacking}")
     return []

@@ -12,7 +12,21 @@ from pathlib import Path
 from embedkit.emulate.magic import Architecture
 from support import debian
 
-APPLETS = ("sh", "cat", "echo", "id", "kill", "ls", "mount", "ps", "sleep", "touch", "uname")
+APPLETS = (
+    "sh",
+    "cat",
+    "cut",
+    "echo",
+    "grep",
+    "id",
+    "kill",
+    "ls",
+    "mount",
+    "ps",
+    "sleep",
+    "touch",
+    "uname",
+)
 
 
 def qemu_folder() -> Path:
