@@ -45,7 +45,7 @@ class Op:
         if self.kind == "mount":
             return f"mount {self.source} on {self.target}{extra}"
         if self.kind in ("bind", "rbind"):
-            return f"bind {self.source} to {self.target}"
+            return f"bind {self.source} to {self.target}{extra}"
         return f"{self.kind} {self.source} {self.target}".replace("  ", " ")
 
 
@@ -137,6 +137,8 @@ def _do(op: Op) -> None:
     elif op.kind in ("bind", "rbind"):
         way = "--rbind" if op.kind == "rbind" else "--bind"
         process.run(["mount", way, op.source, op.target])
+        if op.options == "ro":
+            process.run(["mount", "-o", _read_only(op.target), op.target])
     elif op.kind == "mkdir":
         target.mkdir(parents=True, exist_ok=True)
     elif op.kind == "touch":
@@ -146,6 +148,13 @@ def _do(op: Op) -> None:
     elif op.kind == "copy":
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(op.source, target)
+
+
+def _read_only(target: str) -> str:
+    """Options that make a bind mount read-only, and keep those that a user namespace must keep."""
+    now = os.statvfs(target).f_flag
+    kept = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
+    return ",".join(["remount", "bind", "ro", *(name for name, bit in kept.items() if now & bit)])
 
 
 def _command(work: Work, tell: int) -> int:

@@ -114,7 +114,7 @@ def mounts(
 
     ``/dev`` gets the harmless devices and terminals only: no disk of this machine is in reach
     of a maintainer script. ``own_sysfs``: this process may mount a sysfs (read-only); else the
-    machine's is bound. ``binds`` are (path of this machine, path in ``root``).
+    machine's is bound, read-only as well. ``binds`` are (path of this machine, path in ``root``).
     """
     ops: list[Op] = []
     remarks: list[str] = []
@@ -132,7 +132,7 @@ def mounts(
         if own_sysfs:
             ops.append(Op("mount", "sysfs", system, "ro,nosuid,nodev,noexec"))
         else:
-            ops.append(Op("rbind", "/sys", system))
+            ops.append(Op("rbind", "/sys", system, "ro"))
     if devices := place("/dev"):
         ops += _devices(devices)
     if run := place("/run"):

@@ -246,7 +246,8 @@ def test_the_inside(bench: Bench) -> None:
     before = sorted(path.relative_to(root) for path in root.rglob("*"))
     (root / "tmp/bound").mkdir()
     script = "cat /proc/1/cmdline | grep -q inside; echo $?; ls /dev; cat /etc/resolv.conf; \
-grep resolv.conf /proc/mounts | cut -d' ' -f1-3; ls /tmp/bound; ls /proc/self/fd; echo > /dev/shm/x"
+grep resolv.conf /proc/mounts | cut -d' ' -f1-3; \
+grep -c ' /sys sysfs ro' /proc/mounts; ls /tmp/bound; ls /proc/self/fd; echo > /dev/shm/x"
     words = ["--bind", f"{bench.qemu}:/tmp/bound", "--", "sh", "-c", script]
     lines = bench.run("chroot", root, *words).stdout.splitlines()
     (root / "tmp/bound").rmdir()
@@ -269,7 +270,7 @@ grep resolv.conf /proc/mounts | cut -d' ' -f1-3; ls /tmp/bound; ls /proc/self/fd
     # Looked at, not written to: were it the machine's own after all, a test must not change it.
     # Of file descriptors the command has its three streams, and ls its folder.
     assert lines == [
-        "0", *devices, *names, "tmpfs /etc/resolv.conf tmpfs",
+        "0", *devices, *names, "tmpfs /etc/resolv.conf tmpfs", "1",
         "qemu-aarch64-static", "qemu-arm-static",
         "0", "1", "2", "3",
     ]  # fmt: skip
@@ -359,6 +360,8 @@ def test_without_root(bench: Bench) -> None:
     program = bench.root("armhf") / "bin/uname"
     assert nobody("binfmt", "register", "arm", "--run", program, "-m", code=0) == "armv7l\n"
     assert nobody("chroot", bench.root("armhf"), "--", "id", "-u", code=0) == "0\n"
+    mounts = nobody("chroot", bench.root("armhf"), "--", "cat", "/proc/mounts", code=0)
+    assert " /sys sysfs ro" in mounts
     nobody("chroot", bench.root("armhf"), "--cpu", "arm1176", "--", "id", code=132)
     assert "only root can change" in nobody("binfmt", "register", "arm", code=3)
     assert "arm: not registered" in nobody("binfmt", "status", "arm", code=1)
