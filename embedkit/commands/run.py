@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target_arguments(parser)
     parser.add_argument(
         "command",
-        nargs="+",
+        nargs=argparse.PARSER,
         metavar="COMMAND",
         help="several words are a command and its arguments, exactly as given; one word alone is "
         "a script for the target's sh. Put '--' before it",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, ui: Ui) -> Report:
     """Runs the command; its output passes through as it comes."""
-    words: list[str] = args.command
+    words = _words(args)
     command: Command = words[0] if len(words) == 1 else words
     passing = args.format == "text" and args.output is None
     gathered: dict[Channel, bytearray] = {Channel.STDOUT: bytearray(), Channel.STDERR: bytearray()}
@@ -80,10 +80,16 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     )
 
 
+def _words(args: argparse.Namespace) -> list[str]:
+    words: list[str] = args.command
+    # Only the first '--' is ours: a later one is an argument of the command.
+    return words[1:] if words[0] == "--" else words
+
+
 def _at_uboot(args: argparse.Namespace, ui: Ui, output: Output) -> int:
     from embedkit.target.uboot import open_uboot
 
-    line = " ".join(args.command)
+    line = " ".join(_words(args))
     with open_uboot(args.target, access(args, ui), deadline_seconds=args.wait) as prompt:
         if _LEAVES.match(line):
             prompt.boot(line)

@@ -7,6 +7,7 @@ import inside a function or under TYPE_CHECKING: what is allowed late is allowed
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,6 +139,15 @@ def _habits(tree: ast.Module, module: str) -> Iterator[str]:
                 yield f"{place}: subprocess belongs to process.py"
 
 
+# The tests look at many copies that differ in one file: what the others say is remembered.
+@functools.cache
+def _parsed(text: str, module: str) -> tuple[ast.Module, tuple[str, ...]]:
+    """The import statements of ``text``, alone in a module, and its bad habits."""
+    tree = ast.parse(text)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return ast.Module(body=imports, type_ignores=[]), tuple(_habits(tree, module))
+
+
 def problems(package: Path) -> list[str]:
     """Everything in the package folder that breaks a rule, one sentence each."""
     sources = {
@@ -152,12 +162,12 @@ def problems(package: Path) -> list[str]:
         lines = len(text.splitlines())
         if lines > LONGEST:
             found.append(f"{module}: {lines} lines; {LONGEST} are the most")
-        tree = ast.parse(text)
-        graph[module] = imported(tree, module, path.name == "__init__.py", set(sources))
+        imports, habits = _parsed(text, module)
+        graph[module] = imported(imports, module, path.name == "__init__.py", set(sources))
         found += [
             f"{module} may not import {target}"
             for target in sorted(graph[module])
             if not _allowed(module, target)
         ]
-        found += _habits(tree, module)
+        found += habits
     return found + list(_cycles(graph))

@@ -135,6 +135,8 @@ def test_run_passes_output_input_and_exit_code() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (9, b"\xff\0\x1b[2J", b"e\n")
     done = embedkit("run", "local:", "--", "printf", "%s", "-- $HOME 'x")
     assert done.stdout == b"-- $HOME 'x"
+    dashes = embedkit("run", "local:", "--", "sh", "-c", 'echo "$0 $1"', "--", "x")
+    assert dashes.stdout == b"-- x\n", "a later '--' belongs to the command"
     data = json.loads(embedkit("run", "local:", "--json", "--", "echo hi; exit 2").stdout)
     assert data["data"] == {"exit_code": 2, "stdout": "hi\n", "stderr": ""}
     failed = embedkit("run", "nosuch://x", "--", "true")
