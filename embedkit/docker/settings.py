@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -44,7 +44,7 @@ class Choices:
 
     data_root: str | None = None
     iptables: str = "auto"  # auto, on, off
-    extra: Settings = MappingProxyType({})
+    extra: Settings = field(default_factory=dict)
 
 
 def choose(facts: Facts, major: int | None, choices: Choices) -> Wanted:

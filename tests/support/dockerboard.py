@@ -1,0 +1,251 @@
+"""A board for deployments: a root file system of its own (BusyBox, Debian's iptables and the
+libraries that Debian's Docker needs), with namespaces of its own for processes, mounts, the
+network and the host name. Ended by process id; nothing of it is left on the host.
+
+What is real: the kernel, BusyBox's sh and init, iptables, dockerd, containerd, runc and the
+containers. What is not: the processor (the host's) and the board's libraries (Debian's).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from support import debian
+from support.sshservers import busybox_root
+
+from embedkit.process import require
+from embedkit.target.local import LocalTarget
+
+# Debian's packages of a complete bundle: package → program → name in the bundle.
+BUNDLE = {
+    "docker.io": {
+        "usr/bin/docker": "docker",
+        "usr/sbin/dockerd": "dockerd",
+        "usr/sbin/docker-proxy": "docker-proxy",
+    },
+    "containerd": {
+        "usr/bin/containerd": "containerd",
+        "usr/bin/containerd-shim-runc-v2": "containerd-shim-runc-v2",
+        "usr/bin/ctr": "ctr",
+    },
+    "runc": {"usr/sbin/runc": "runc"},
+    "tini": {"usr/bin/tini-static": "docker-init"},
+}
+
+_BOOT = """\
+set -e
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=755 dev /dev
+mkdir /dev/pts /dev/shm
+mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+ln -s pts/ptmx /dev/ptmx
+ln -s /proc/self/fd /dev/fd
+for d in 'null 1 3' 'zero 1 5' 'full 1 7' 'urandom 1 9' 'random 1 8' 'tty 5 0'; do
+  set -- $d; mknod -m 666 /dev/$1 c $2 $3
+done
+mount -t tmpfs -o mode=755 run /run
+hostname dockerboard
+ip link set lo up
+@MORE@
+umount -l /old
+exec @INIT@
+"""
+# What a distribution's init does on this kind of host; a board whose init does not has none.
+_CGROUPS = """\
+mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+while read -r d m t o rest; do
+  case $t in cgroup) case $m in /old/sys/fs/cgroup/*) n=${m##*/}; mkdir -p /sys/fs/cgroup/$n
+    mount --bind "$m" /sys/fs/cgroup/$n;; esac;;
+  cgroup2) if [ "$m" = /old/sys/fs/cgroup ]; then mount --bind "$m" /sys/fs/cgroup; fi;; esac
+done </proc/mounts
+"""
+_PIVOT = """\
+mount --make-rprivate / && mount --bind "$1" "$1" && cd "$1" && mkdir -p old &&
+pivot_root . old && exec chroot . /bin/sh /boot.sh
+"""
+
+
+def programs(root: Path, wanted: Iterable[Path]) -> None:
+    """Copies the libraries of ``wanted`` to where they are looked for."""
+    found: set[str] = set()
+    for program in wanted:
+        listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
+        for line in listed.stdout.splitlines():
+            words = line.replace("=>", " ").split()
+            found |= {word for word in words if word.startswith("/")}
+    for library in sorted(found):
+        to = root / library.removeprefix("/")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if not to.exists():
+            shutil.copy(library, to)
+
+
+def bundle_folder(parent: Path, name: str = "bundle", *, arch: str = "amd64") -> Path:
+    """A complete bundle from Debian's packages, as a folder. Made once, in the cache."""
+    del parent
+    versions = "".join(debian.version(package, arch) for package in BUNDLE)
+    folder = debian.cache() / "bundles" / f"{name}-{arch}-{hashlib.sha1(versions.encode()).hexdigest()[:10]}"
+    if folder.exists():
+        return folder
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    part.mkdir(parents=True)
+    for package, members in BUNDLE.items():
+        unpacked = debian.unpack(package, arch)
+        for member, program in members.items():
+            shutil.copy(unpacked / member, part / program)
+            (part / program).chmod(0o755)
+    with contextlib.suppress(OSError):
+        part.rename(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+class Board:
+    """One board. ``init`` is busybox, none or a path in the root; ``cgroups`` whether its init
+    mounts them; ``firewall`` whether it has iptables."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        init: str = "busybox",
+        cgroups: bool = True,
+        firewall: bool = True,
+        libraries: Iterable[Path] = (),
+        boot: str = "",
+    ) -> None:
+        self.root = busybox_root(folder / "root")
+        self.init = init
+        self.log = folder / "boot.log"
+        self._boot = (_CGROUPS if cgroups else "") + boot
+        self._running: subprocess.Popen[bytes] | None = None
+        self._make(libraries, firewall)
+
+    def _make(self, libraries: Iterable[Path], firewall: bool) -> None:
+        root = self.root
+        for name in ("run", "sys", "var/log", "var/lib", "usr/bin", "usr/sbin", "usr/local/bin",
+                     "opt", "etc/init.d", "mnt"):  # fmt: skip
+            (root / name).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(root / "opt", ignore_errors=True)
+        if (root / "var/run").is_dir() and not (root / "var/run").is_symlink():
+            shutil.rmtree(root / "var/run")
+            (root / "var/run").symlink_to("../run")
+        (root / "sbin/init").unlink(missing_ok=True)
+        (root / "sbin/init").symlink_to("../bin/busybox")
+        (root / "etc/inittab").write_text(
+            "::sysinit:/etc/init.d/rcS\n::wait:/bin/true\n::respawn:/bin/sleep 1000\n"
+            "::shutdown:/etc/init.d/rcK\n"
+        )
+        rcs = root / "etc/init.d/rcS"
+        rcs.write_text('#!/bin/sh\nfor i in /etc/init.d/S??*; do [ -x "$i" ] && "$i" start; done\n')
+        rcs.chmod(0o755)
+        needed = list(libraries)
+        if firewall:
+            modules = Path("/usr/lib/x86_64-linux-gnu/xtables")
+            legacy = require("iptables-legacy")
+            multi = legacy.resolve()
+            nft = require("iptables-nft").resolve()
+            shutil.copy(nft, root / "usr/sbin/xtables-nft-multi")
+            shutil.copy(multi, root / "usr/sbin/xtables-legacy-multi")
+            chosen = require("iptables").resolve().name
+            for name in ("iptables", "ip6tables"):
+                link = root / "usr/sbin" / name
+                link.unlink(missing_ok=True)
+                link.symlink_to(chosen)
+            shutil.copytree(modules, root / str(modules)[1:], dirs_exist_ok=True)
+            needed += [nft, multi, *modules.iterdir()]
+        programs(root, needed)
+
+    def start(self) -> None:
+        """Switches the board on."""
+        init = "/bin/sh -c 'while :; do sleep 1000; done'" if self.init == "none" else "/sbin/init"
+        boot = _BOOT.replace("@MORE@", self._boot).replace("@INIT@", init)
+        (self.root / "boot.sh").write_text(boot)
+        words = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork",
+                 "--kill-child", "sh", "-c", _PIVOT, "sh", str(self.root)]  # fmt: skip
+        with self.log.open("ab") as log:
+            self._running = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        ends = time.monotonic() + 10
+        while time.monotonic() < ends:
+            pid = self.pid
+            if pid:
+                name = Path(f"/proc/{pid}/mounts").read_text()
+                if "/old" not in name and " /proc " in name:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"the board does not start: {self.log.read_text()}")
+
+    @property
+    def pid(self) -> int:
+        """The host's number of the board's process 1; 0 where it is off."""
+        if self._running is None:
+            return 0
+        children = Path(f"/proc/{self._running.pid}/task/{self._running.pid}/children")
+        with contextlib.suppress(OSError):
+            return int((children.read_text().split() or ["0"])[0])
+        return 0
+
+    @property
+    def target(self) -> LocalTarget:
+        """A new connection to it."""
+        enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", "--net", "--uts", "--ipc"]
+        path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+        return LocalTarget([*enter, "env", "-i", path, "/bin/sh", "-c"], name="dockerboard")
+
+    def power_off(self) -> None:
+        """Takes the power away: everything that runs on it is gone at once."""
+        if self._running is None:
+            return
+        pid = self.pid
+        for one in (pid, self._running.pid):
+            if one:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
+        self._running.wait(10)
+        self._running = None
+
+    def tree(self) -> dict[str, tuple[str, int, str]]:
+        """Path → (kind, mode, content's digest or link) of all that is on its disk, but for what
+        lives in memory on a real board and Docker's own data."""
+        found = {}
+        skip = ("proc", "sys", "dev", "run", "tmp", "old", "boot.sh", "var/lib/docker")
+        for folder, folders, files in os.walk(self.root):
+            inside = os.path.relpath(folder, self.root)
+            folders[:] = [n for n in folders if os.path.normpath(f"{inside}/{n}") not in skip]
+            for name in [*files, *folders]:
+                path = Path(folder) / name
+                key = os.path.normpath(f"{inside}/{name}")
+                if key in skip:
+                    continue
+                mode = path.lstat().st_mode & 0o7777
+                if path.is_symlink():
+                    found[key] = ("link", mode, str(path.readlink()))
+                elif path.is_dir():
+                    found[key] = ("folder", mode, "")
+                else:
+                    found[key] = ("file", mode, hashlib.sha256(path.read_bytes()).hexdigest())
+        return found
+
+
+def remove_cgroups(name: str) -> None:
+    """The empty cgroups that a daemon with this cgroup-parent left behind."""
+    for base in Path("/sys/fs/cgroup").rglob(name):
+        for folder in sorted(base.rglob("*"), reverse=True):
+            if folder.is_dir():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        with contextlib.suppress(OSError):
+            base.rmdir()
