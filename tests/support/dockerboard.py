@@ -95,7 +95,11 @@ def bundle_folder(parent: Path, name: str = "bundle", *, arch: str = "amd64") ->
     """A complete bundle from Debian's packages, as a folder. Made once, in the cache."""
     del parent
     versions = "".join(debian.version(package, arch) for package in BUNDLE)
-    folder = debian.cache() / "bundles" / f"{name}-{arch}-{hashlib.sha1(versions.encode()).hexdigest()[:10]}"
+    folder = (
+        debian.cache()
+        / "bundles"
+        / f"{name}-{arch}-{hashlib.sha1(versions.encode()).hexdigest()[:10]}"
+    )
     if folder.exists():
         return folder
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
