@@ -323,7 +323,8 @@ start) start ;;
 stop) stop ;;
 restart | reload) stop && start ;;
 status)
-	if running; then echo "Docker is running (process $pid)"; else echo "Docker is stopped"; exit 3; fi ;;
+	running || { echo "Docker is stopped"; exit 3; }
+	echo "Docker is running (process $pid)" ;;
 prepare) mount_cgroups ;;
 unprepare) unmount_cgroups ;;
 *)

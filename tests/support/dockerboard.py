@@ -18,11 +18,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from support import debian
-from support.sshservers import busybox_root
-
 from embedkit.process import require
 from embedkit.target.local import LocalTarget
+from support import debian
+from support.sshservers import busybox_root
 
 # Debian's packages of a complete bundle: package → program → name in the bundle.
 BUNDLE = {
