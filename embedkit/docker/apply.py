@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from embedkit.docker.bundle import Bundle
 from embedkit.docker.plan import Await, Plan, Send, Shell, Step, Write
 from embedkit.docker.service import PID_FILE, SOCKET
 from embedkit.errors import EmbedkitError, TargetError
@@ -18,6 +19,12 @@ from embedkit.target.base import ConnectionLost, Target, quote
 READY_SECONDS = 180.0
 _POLL_SECONDS = 1.0
 _LOG_LINES = 60
+
+
+class Programs(Protocol):
+    """Where the programs to send come from: a bundle, or one that several share."""
+
+    def files(self, names: Iterable[str]) -> AbstractContextManager[dict[str, Path]]: ...
 
 
 class Observer(Protocol):
@@ -56,7 +63,7 @@ class Outcome:
 @dataclass
 class _Run:
     target: Target
-    bundle: Bundle | None
+    bundle: Programs | None
     progress: Progress
     observer: Observer | None
     done: list[Done] = field(default_factory=list)
@@ -67,7 +74,7 @@ def carry_out(
     target: Target,
     plan: Plan,
     *,
-    bundle: Bundle | None = None,
+    bundle: Programs | None = None,
     progress: Progress | None = None,
     observer: Observer | None = None,
     prove: Callable[[], bool] | None = None,
@@ -118,12 +125,12 @@ def _steps(run: _Run, steps: Sequence[Step]) -> None:
     sends = [step.action.program for step in steps if isinstance(step.action, Send)]
     if sends and run.bundle is not None:
         with run.bundle.files(sends) as files:
-            _each(run, steps, {name: str(path) for name, path in files.items()})
+            _each(run, steps, files)
     else:
         _each(run, steps, {})
 
 
-def _each(run: _Run, steps: Sequence[Step], files: dict[str, str]) -> None:
+def _each(run: _Run, steps: Sequence[Step], files: dict[str, Path]) -> None:
     for step in steps:
         if run.observer is not None:
             run.observer.started(step)
@@ -140,9 +147,7 @@ def _each(run: _Run, steps: Sequence[Step], files: dict[str, str]) -> None:
             run.observer.finished(step, seconds)
 
 
-def _do(run: _Run, step: Step, files: dict[str, str]) -> None:
-    from pathlib import Path
-
+def _do(run: _Run, step: Step, files: dict[str, Path]) -> None:
     action = step.action
     target = run.target
     if isinstance(action, Shell):
@@ -153,7 +158,7 @@ def _do(run: _Run, step: Step, files: dict[str, str]) -> None:
                 run.log += _last_log(target, step)
             raise TargetError(_why(step, result.exit_code, result.complaint), where=target.name)
     elif isinstance(action, Send):
-        target.put(Path(files[action.program]), action.path, mode=0o755, progress=run.progress)
+        target.put(files[action.program], action.path, mode=0o755, progress=run.progress)
     elif isinstance(action, Write):
         path = quote(action.path)
         folder = quote(action.path.rpartition("/")[0])
