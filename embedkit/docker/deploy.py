@@ -289,9 +289,12 @@ class _Installing:
         """A static BusyBox: the one given, else the board's own where it is one."""
         if self._wish.busybox is not None:
             return self._wish.busybox.read_bytes()
-        asked = 'f=$(command -v busybox) && readlink -f "$f"'
-        path = self._target.run(asked, check=False).text.strip()
-        if not path.startswith("/"):
+            # Not "command -v": a shell with applets of its own names itself by one word.
+        asked = (
+            "for f in /bin /usr/bin /sbin; do [ -f $f/busybox ] && echo $f/busybox && break; done"
+        )
+        path = self._target.run(asked, check=False).text.partition("\n")[0]
+        if not path:
             return None
         with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
             here = Path(folder) / "busybox"

@@ -134,7 +134,7 @@ def install(facts: Facts, bundle: Bundle, survey: Survey, options: Options) -> I
     if options.root in survey.missing:
         # The folders that are made now have to be known even if the next step never comes.
         bare = replace(remembered, originals=())
-        steps.insert(1, record("begin", "begin embedkit's record", options.root, bare))
+        steps.insert(0, record("begin", "begin embedkit's record", options.root, bare))
     make_group = options.group and not survey.has_group
     remembered = replace(remembered, group_made=state.group_made or make_group)
     steps.append(
@@ -252,6 +252,10 @@ def _generation(
                 f"embedkit would set it to {wanted.values[key]!r}",
             )
         )
+    # What the board's own file said the same way is not embedkit's to take away again.
+    original = survey.state.original(settings.PATH) or present
+    own = settings.read(original.content.decode("utf-8", "replace"))
+    ours = {key: value for key, value in wanted.values.items() if own.get(key) != value}
     mode = present.mode if present.kind == "file" else 0o644
     links = _links(bundle, survey, options, concerns)
     placed = (Placed(settings.PATH, merged.text, mode), *links, *service.placed)
@@ -262,7 +266,7 @@ def _generation(
         init=facts.init.value,
         data_root=wanted.data_root,
         single_binary=single,
-        ours=wanted.values,
+        ours=ours,
         service=replace(service, placed=placed),
     )
 

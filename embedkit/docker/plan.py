@@ -147,7 +147,7 @@ read -r p 2>/dev/null <{PID_FILE} || [ -n "$p" ] || exit 0
 case $p in ''|*[!0-9]*) exit 0;; esac
 read -r c 2>/dev/null </proc/$p/comm || exit 0
 case $c in dockerd|docker) kill $p;; *) exit 0;; esac
-n=0; while [ -d /proc/$p ] && [ $n -lt 30 ]; do sleep 1; n=$((n+1)); done
+n=0; while [ -d /proc/$p ] && [ $n -lt 120 ]; do sleep 0.25 || sleep 1; n=$((n+1)); done
 [ ! -d /proc/$p ] || kill -9 $p
 """
     return Step(

@@ -221,6 +221,11 @@ pidfile=@PID@
 log=@LOG@
 cg=/sys/fs/cgroup
 
+# Not every sleep knows fractions.
+nap() {
+	sleep 0.25 2>/dev/null || sleep 1
+}
+
 running() {
 	pid=
 	read -r pid 2>/dev/null <$pidfile || [ -n "$pid" ] || return 1
@@ -289,8 +294,8 @@ start() {
 	( trap '' HUP; exec $detach @DAEMON@ >>$log 2>&1 </dev/null ) &
 	# It writes its process id in its first second; after that it either lives or has told why.
 	tries=0
-	while [ $tries -lt 10 ]; do
-		sleep 1
+	while [ $tries -lt 40 ]; do
+		nap
 		running && break
 		tries=$((tries + 1))
 		kill -0 $! 2>/dev/null || break
@@ -308,8 +313,8 @@ stop() {
 	if running; then
 		kill "$pid"
 		tries=0
-		while running && [ $tries -lt @STOP@ ]; do
-			sleep 1
+		while running && [ $tries -lt $((@STOP@ * 4)) ]; do
+			nap
 			tries=$((tries + 1))
 		done
 		running && kill -9 "$pid" && sleep 1

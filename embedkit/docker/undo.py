@@ -183,10 +183,7 @@ def _settled(state: State, survey: Survey) -> State:
     before = state.pending or state.current
     present = survey.thing(settings.PATH)
     original = state.original(settings.PATH)
-    recorded = before.placed_at(settings.PATH) if before is not None else None
-    if before is None or recorded is None or original is None or present.kind != "file":
-        return state
-    if present.content == recorded.content.encode():
+    if before is None or original is None or present.kind != "file":
         return state
     left = settings.merge(present.content.decode("utf-8", "replace"), before.ours, {}).text
     was = original.content.decode("utf-8", "replace") if original.kind == "file" else None

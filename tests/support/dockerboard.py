@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,7 @@ hostname dockerboard
 ip link set lo up
 @MORE@
 umount -l /old
+echo @WORD@ >/run/booted
 exec @INIT@
 """
 # What a distribution's init does on this kind of host; a board whose init does not has none.
@@ -145,11 +147,16 @@ class Board:
             shutil.rmtree(root / "var/run")
             (root / "var/run").symlink_to("../run")
         (root / "sbin/init").unlink(missing_ok=True)
-        (root / "sbin/init").symlink_to("../bin/busybox")
+        if self.init == "sysv":
+            self._make_sysv()
+        else:
+            (root / "sbin/init").symlink_to("../bin/busybox")
         (root / "etc/inittab").write_text(
             "::sysinit:/etc/init.d/rcS\n::wait:/bin/true\n::respawn:/bin/sleep 1000\n"
             "::shutdown:/etc/init.d/rcK\n"
         )
+        if self.init == "sysv":
+            (root / "etc/inittab").write_text("id:2:initdefault:\nl2:2:wait:/etc/init.d/rc 2\n")
         rcs = root / "etc/init.d/rcS"
         rcs.write_text('#!/bin/sh\nfor i in /etc/init.d/S??*; do [ -x "$i" ] && "$i" start; done\n')
         rcs.chmod(0o755)
@@ -170,10 +177,23 @@ class Board:
             needed += [nft, multi, *modules.iterdir()]
         programs(root, needed)
 
+    def _make_sysv(self) -> None:
+        """System V's own init, with the smallest rc that honours the links."""
+        program = debian.unpack("sysvinit-core") / "sbin/init"
+        shutil.copy(program, self.root / "sbin/init")
+        programs(self.root, [program])
+        for level in "0123456":
+            (self.root / f"etc/rc{level}.d").mkdir(exist_ok=True)
+        rc = self.root / "etc/init.d/rc"
+        rc.write_text('#!/bin/sh\nfor i in /etc/rc$1.d/S*; do [ -x "$i" ] && "$i" start; done\n')
+        rc.chmod(0o755)
+
     def start(self) -> None:
         """Switches the board on."""
         init = "/bin/sh -c 'while :; do sleep 1000; done'" if self.init == "none" else "/sbin/init"
+        word = secrets.token_hex(8)
         boot = _BOOT.replace("@MORE@", self._boot).replace("@INIT@", init)
+        boot = boot.replace("@WORD@", word)
         (self.root / "boot.sh").write_text(boot)
         words = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork",
                  "--kill-child", "sh", "-c", _PIVOT, "sh", str(self.root)]  # fmt: skip
@@ -183,13 +203,18 @@ class Board:
             )
         ends = time.monotonic() + 10
         while time.monotonic() < ends:
-            pid = self.pid
-            if pid:
-                name = Path(f"/proc/{pid}/mounts").read_text()
-                if "/old" not in name and " /proc " in name:
-                    return
+            if self._booted(word):
+                return
             time.sleep(0.05)
         raise AssertionError(f"the board does not start: {self.log.read_text()}")
+
+    def _booted(self, word: str) -> bool:
+        """Whether process 1 is inside its own root: before that, a command that is sent into
+        its namespaces would work on the host's files."""
+        pid = self.pid
+        with contextlib.suppress(OSError):
+            return bool(pid) and Path(f"/proc/{pid}/root/run/booted").read_text().strip() == word
+        return False
 
     @property
     def pid(self) -> int:
@@ -204,6 +229,8 @@ class Board:
     @property
     def target(self) -> LocalTarget:
         """A new connection to it."""
+        if not self.pid:
+            raise AssertionError("the board is off")
         enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", "--net", "--uts", "--ipc"]
         path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
         return LocalTarget([*enter, "env", "-i", path, "/bin/sh", "-c"], name="dockerboard")
