@@ -172,13 +172,15 @@ def _do(run: _Run, step: Step, files: dict[str, Path]) -> None:
 def _why(step: Step, code: int, complaint: str) -> str:
     """What an exit code of a program that was tried says of it (signal(7), sh's own codes)."""
     known = {
-        126: "it cannot be executed here: another architecture, or mounted noexec",
+        126: "it cannot be executed here: built for another architecture, or mounted noexec",
         132: "illegal instruction: it was built for a newer processor",
         139: "it crashed",
         127: "it does not start: its loader or library is missing",
     }
     hint = known.get(code, "") if step.id == "try" else ""
-    if step.id == "try" and "Exec format error" in complaint:
+    # BusyBox's sh takes what the kernel refuses for a script.
+    foreign = "Exec format error" in complaint or "syntax error" in complaint
+    if step.id == "try" and foreign:
         hint = known[126]
     return f"step '{step.title}' failed with exit code {code}: {complaint}" + (
         f" ({hint})" if hint else ""

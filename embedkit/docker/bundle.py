@@ -7,6 +7,7 @@ size, digest and version are told before anything is written anywhere.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import re
 import tarfile
@@ -28,6 +29,7 @@ _MEMBER_LIMIT_BYTES = 1 << 30
 _TOTAL_LIMIT_BYTES = 2 << 30
 _MEMBER_LIMIT = 4096
 _CHUNK = 1 << 20
+_PADDING_LIMIT_BYTES = 64 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
 VERSION = re.compile(r"\d{1,4}(?:\.\d{1,4}){1,3}(?:[-+~][A-Za-z0-9.+~-]{1,40})?")
 _FILE_VERSION = re.compile(r"docker-(\d[\w.+~-]*?)(?:\.tgz|\.tar(?:\.\w+)?)?$")
@@ -134,7 +136,9 @@ class Bundle:
             yield {}
         else:
             with tempfile.TemporaryDirectory(prefix="embedkit-bundle-") as folder:
-                yield self._unpack(wanted, Path(folder))
+                with _readable(self.path):
+                    found = self._unpack(wanted, Path(folder))
+                yield found
 
     def _unpack(self, wanted: set[str], folder: Path) -> dict[str, Path]:
         known = {program.name: program.sha256 for program in self.programs}
@@ -172,7 +176,8 @@ def open_bundle(path: Path) -> Bundle:
             file.seek(0)
             name = "dockerd" if path.name.startswith("dockerd") else "docker"
             return _made(path, Kind.BINARY, _scan(iter([(name, file)]), str(path)))
-    return _made(path, Kind.ARCHIVE, _scan(_members(path), str(path)))
+    with _readable(path):
+        return _made(path, Kind.ARCHIVE, _scan(_members(path), str(path)))
 
 
 @dataclass(frozen=True)
@@ -211,15 +216,33 @@ def _folder(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """The regular files of an archive, by their last name, as it streams by."""
+    with contextlib.ExitStack() as stack:
+        plain: gzip.GzipFile | None = None
+        with path.open("rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                plain = stack.enter_context(gzip.open(path))
+        if plain is not None:
+            archive = stack.enter_context(tarfile.open(fileobj=plain, mode="r|"))
+        else:
+            archive = stack.enter_context(tarfile.open(path, "r|*"))
+        for count, member in enumerate(archive):
+            _check_member(member, count, path)
+            if not member.isreg():
+                continue
+            stream = archive.extractfile(member)
+            assert stream is not None
+            yield PurePosixPath(member.name).name, stream
+        # tarfile stops at the archive's end; gzip's own checksum comes after it.
+        for _ in range(_PADDING_LIMIT_BYTES // _CHUNK):
+            if plain is None or not plain.read(_CHUNK):
+                break
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what reading an archive may raise, anywhere in its middle, into an InputError."""
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for count, member in enumerate(archive):
-                _check_member(member, count, path)
-                if not member.isreg():
-                    continue
-                stream = archive.extractfile(member)
-                assert stream is not None
-                yield PurePosixPath(member.name).name, stream
+        yield
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
         cut = isinstance(error, EOFError) or "unexpected end" in str(error)
         raise InputError(

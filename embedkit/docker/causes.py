@@ -43,7 +43,7 @@ _KNOWN: tuple[tuple[str, Cause], ...] = (
         Cause("clock", "the board's clock is wrong", "set it, then run ntpd or chronyd"),
     ),
     (
-        r"exec format error|cannot execute binary file",
+        r"exec format error|cannot execute binary file|built for another architecture",
         Cause("arch", "a program is for another processor", "take a bundle for this board"),
     ),
     (

@@ -243,14 +243,15 @@ class _Installing:
             if here is None or here.available_bytes is None:
                 continue
             free = here.available_bytes
+            id = f"room-{whats[0]}"
             shown = f"{format_size(free)} free on {mount}, {format_size(needed)} needed"
             if free < needed:
                 yield Concern(
-                    "room", Weight.FAIL, "room", shown, f"for Docker's {' and '.join(whats)}",
+                    id, Weight.FAIL, "room", shown, f"for Docker's {' and '.join(whats)}",
                     "make room, deploy with --minimal, or choose other places: --root, --data-root",
                 )  # fmt: skip
             else:
-                yield Concern("room", Weight.OK, "room", shown)
+                yield Concern(id, Weight.OK, "room", shown)
 
     def _prove(self, facts: Facts, made: Installation, explain: Explain) -> bool:
         folder = f"{self._wish.options.root}/current"

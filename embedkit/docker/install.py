@@ -255,7 +255,9 @@ def _generation(
     # What the board's own file said the same way is not embedkit's to take away again.
     original = survey.state.original(settings.PATH) or present
     own = settings.read(original.content.decode("utf-8", "replace"))
-    ours = {key: value for key, value in wanted.values.items() if own.get(key) != value}
+    ours = {
+        key: value for key, value in wanted.values.items() if key not in own or own[key] != value
+    }
     mode = present.mode if present.kind == "file" else 0o644
     links = _links(bundle, survey, options, concerns)
     placed = (Placed(settings.PATH, merged.text, mode), *links, *service.placed)

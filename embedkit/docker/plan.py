@@ -7,7 +7,7 @@ it is undone and one action, and can be done twice with the result of once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embedkit.docker.service import LOG, PID_FILE, SOCKET, Placed
@@ -183,52 +183,61 @@ def _placing(
 ) -> Iterator[Step]:
     wanted = {item.path: item for item in to.placed} if to is not None else {}
     # The order matters: settings before the service that reads them, links to it last.
-    ordered = sorted(wanted.values(), key=lambda item: item.link_to is not None)
-    for item in ordered:
-        if not survey.thing(item.path).is_as(item):
-            yield place(item, survey.thing(item.path))
-    touched = dict.fromkeys(item.path for one in leaving for item in one.placed)
-    for path in touched:
+    changed = [item for item in wanted.values() if not survey.thing(item.path).is_as(item)]
+    for item in changed:
+        if item.link_to is None:
+            yield _write(item, survey.thing(item.path))
+    yield from _linking("links", "link", {i.path: i.link_to for i in changed if i.link_to})
+    originals = []
+    for path in dict.fromkeys(item.path for one in leaving for item in one.placed):
         original = state.original(path)
         if path in wanted or original is None or original.kind == "other":
             continue
         if survey.thing(path) != original:
-            yield restore(original)
+            originals.append(original)
+    for thing in originals:
+        if thing.kind == "file":
+            title = f"put back {thing.path} as it was"
+            action = Write(thing.path, thing.content, thing.mode)
+            yield Step(f"restore {thing.path}", title, action, thing.path)
+    links = {thing.path: thing.link_to for thing in originals if thing.kind == "link"}
+    yield from _linking("links-back", "put back the links", links)
+    gone = [thing.path for thing in originals if thing.kind == "absent"]
+    if gone:
+        script = f"rm -f {' '.join(quote(path) for path in gone)}"
+        yield Step("clear", f"remove {_several(gone)}", Shell(script), ", ".join(gone))
 
 
-def place(item: Placed, present: Thing) -> Step:
-    """Puts one file or link."""
-    path = quote(item.path)
-    folder = quote(item.path.rpartition("/")[0])
+def _write(item: Placed, present: Thing) -> Step:
     undo = "remove it" if present.kind == "absent" else "put back what was there"
-    if item.link_to is not None:
-        new = quote(f"{item.path}.embedkit-new")
-        script = (
-            f"mkdir -p {folder} && rm -f {new} && ln -s {quote(item.link_to)} {new} && "
-            f"mv -f {new} {path}"
+    action = Write(item.path, item.content.encode(), item.mode)
+    return Step(f"write {item.path}", f"write {item.path}", action, item.path, undo)
+
+
+def _linking(id: str, title: str, links: Mapping[str, str]) -> Iterator[Step]:
+    """All links in one exchange; each is renamed into its place."""
+    if not links:
+        return
+    lines = []
+    for path, to in links.items():
+        new = quote(f"{path}.embedkit-new")
+        lines.append(
+            f"mkdir -p {quote(path.rpartition('/')[0])} && rm -f {new} && "
+            f"ln -s {quote(to)} {new} && mv -f {new} {quote(path)} || exit"
         )
-        return Step(f"link {item.path}", f"link {item.path}", Shell(script), item.path, undo)
-    return Step(
-        f"write {item.path}",
-        f"write {item.path}",
-        Write(item.path, item.content.encode(), item.mode),
-        item.path,
-        undo,
+    yield Step(
+        id,
+        f"{title} {_several(list(links))}",
+        Shell("\n".join(lines)),
+        ", ".join(links),
+        "put back what was there",
     )
 
 
-def restore(original: Thing) -> Step:
-    """Puts back what was at a path before embedkit."""
-    path = quote(original.path)
-    title = f"put back {original.path} as it was"
-    id = f"restore {original.path}"
-    if original.kind == "file":
-        return Step(id, title, Write(original.path, original.content, original.mode), original.path)
-    if original.kind == "link":
-        new = quote(f"{original.path}.embedkit-new")
-        script = f"rm -f {new} && ln -s {quote(original.link_to)} {new} && mv -f {new} {path}"
-        return Step(id, title, Shell(script), original.path)
-    return Step(id, f"remove {original.path}", Shell(f"rm -f {path}"), original.path)
+def _several(paths: Sequence[str]) -> str:
+    if len(paths) <= 2:
+        return " and ".join(paths)
+    return f"{paths[0]} and {len(paths) - 1} more"
 
 
 def record(id: str, title: str, root: str, state: State) -> Step:
@@ -293,6 +302,8 @@ def leftovers(state: State) -> str:
     names = " ".join((LOG, f"{LOG}.1", PID_FILE, SOCKET))
     # containerd makes three empty folders in /opt for its plugins.
     return (
+        "while read -r dev dir rest; do case $dir in /run/docker/*|/var/run/docker/*) "
+        'umount "$dir";; esac; done </proc/mounts; '
         f"rm -f {names}; rm -rf /var/run/docker; "
         "rmdir /opt/containerd/bin /opt/containerd/lib /opt/containerd 2>/dev/null; :"
     )

@@ -99,6 +99,8 @@ Description=Docker, installed by embedkit
 Documentation=https://docs.docker.com
 After=network-online.target firewalld.service
 Wants=network-online.target
+StartLimitBurst=3
+StartLimitIntervalSec=60
 
 [Service]
 Type={"simple" if single_binary else "notify"}
@@ -110,8 +112,6 @@ TimeoutStartSec=0
 TimeoutStopSec={_STOP_SECONDS}
 Restart=on-failure
 RestartSec=2
-StartLimitBurst=3
-StartLimitIntervalSec=60
 LimitNOFILE=1048576
 LimitNPROC=infinity
 LimitCORE=infinity

@@ -214,6 +214,10 @@ list=
 while read -r dev dir rest; do case $dir in {root}/*) list="$dir $list";; esac; done </proc/mounts
 for d in $list; do umount "$d" || umount -l "$d" || exit; done
 [ ! -d {root} ] || rm -rf {root}/* {root}/.[!.]* || exit
+# dockerd mounts its data root onto itself. A partition of its own is another device and stays.
+if [ "$(stat -c %d {root} 2>/dev/null)" = "$(stat -c %d {root}/.. 2>/dev/null)" ]; then
+  umount {root} 2>/dev/null || :
+fi
 [ ! -d {root} ] || rmdir {root} 2>/dev/null || :
 rm -f /etc/docker/key.json
 """

@@ -92,14 +92,13 @@ def programs(root: Path, wanted: Iterable[Path]) -> None:
             shutil.copy(library, to)
 
 
-def bundle_folder(parent: Path, name: str = "bundle", *, arch: str = "amd64") -> Path:
+def bundle_folder(arch: str = "amd64") -> Path:
     """A complete bundle from Debian's packages, as a folder. Made once, in the cache."""
-    del parent
     versions = "".join(debian.version(package, arch) for package in BUNDLE)
     folder = (
         debian.cache()
         / "bundles"
-        / f"{name}-{arch}-{hashlib.sha1(versions.encode()).hexdigest()[:10]}"
+        / f"bundle-{arch}-{hashlib.sha1(versions.encode()).hexdigest()[:10]}"
     )
     if folder.exists():
         return folder
