@@ -150,8 +150,7 @@ extra_started_commands=""
 pidfile={PID_FILE}
 
 depend() {{
-	need localmount
-	use net
+	use localmount net
 	after bootmisc cgroups modules sysctl firewall iptables
 }}
 

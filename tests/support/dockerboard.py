@@ -71,6 +71,24 @@ while read -r d m t o rest; do
   cgroup2) if [ "$m" = /old/sys/fs/cgroup ]; then mount --bind "$m" /sys/fs/cgroup; fi;; esac
 done </proc/mounts
 """
+# systemd moves what it finds in the root of its cgroups, so its board has a root of its own.
+_OWN_CGROUP = """\
+for base in /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+  [ -e $base/cgroup.procs ] && mkdir $base/@NAME@ && echo $$ >$base/@NAME@/cgroup.procs && break
+done
+exec unshare --cgroup "$@"
+"""
+_SYSTEMD = """\
+mkdir -p /sys/fs/cgroup
+if [ -d /old/sys/fs/cgroup/systemd ]; then
+  mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+  mkdir /sys/fs/cgroup/systemd
+  mount -t cgroup -o none,name=systemd,xattr cgroup /sys/fs/cgroup/systemd
+else
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
+export container=embedkit
+"""
 _PIVOT = """\
 mount --make-rprivate / && mount --bind "$1" "$1" && cd "$1" && mkdir -p old &&
 pivot_root . old && exec chroot . /bin/sh /boot.sh
@@ -132,7 +150,11 @@ class Board:
         self.root = busybox_root(folder / "root")
         self.init = init
         self.log = folder / "boot.log"
-        self._boot = (_CGROUPS if cgroups else "") + boot
+        self._cgroup = f"embedkit-board-{secrets.token_hex(4)}"
+        if init == "systemd":
+            self._boot = _SYSTEMD + boot
+        else:
+            self._boot = (_CGROUPS if cgroups else "") + boot
         self._running: subprocess.Popen[bytes] | None = None
         self._make(libraries, firewall)
 
@@ -148,7 +170,11 @@ class Board:
         (root / "sbin/init").unlink(missing_ok=True)
         if self.init == "sysv":
             self._make_sysv()
+        elif self.init == "systemd":
+            self._make_systemd()
         else:
+            if self.init == "openrc":
+                self._make_openrc()
             (root / "sbin/init").symlink_to("../bin/busybox")
         (root / "etc/inittab").write_text(
             "::sysinit:/etc/init.d/rcS\n::wait:/bin/true\n::respawn:/bin/sleep 1000\n"
@@ -156,6 +182,10 @@ class Board:
         )
         if self.init == "sysv":
             (root / "etc/inittab").write_text("id:2:initdefault:\nl2:2:wait:/etc/init.d/rc 2\n")
+        if self.init == "openrc":
+            levels = ("sysinit", "boot", "default")
+            lines = [f"::wait:/sbin/openrc {level}" for level in levels]
+            (root / "etc/inittab").write_text("\n".join([*lines, "::respawn:/bin/sleep 1000\n"]))
         rcs = root / "etc/init.d/rcS"
         rcs.write_text('#!/bin/sh\nfor i in /etc/init.d/S??*; do [ -x "$i" ] && "$i" start; done\n')
         rcs.chmod(0o755)
@@ -175,6 +205,40 @@ class Board:
             shutil.copytree(modules, root / str(modules)[1:], dirs_exist_ok=True)
             needed += [nft, multi, *modules.iterdir()]
         programs(root, needed)
+
+    def _make_systemd(self) -> None:
+        """The host's own systemd, with no units but its targets."""
+        names = ["/usr/lib/systemd/systemd", "/usr/bin/systemctl", "/usr/bin/journalctl"]
+        for name in names:
+            to = self.root / name.removeprefix("/")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(name, to)
+        programs(self.root, map(Path, names))
+        units = self.root / "usr/lib/systemd/system"
+        units.mkdir(parents=True, exist_ok=True)
+        for target in Path("/usr/lib/systemd/system").glob("*.target"):
+            if target.is_file():
+                shutil.copy(target, units / target.name)
+        (units / "default.target").unlink(missing_ok=True)
+        (units / "default.target").symlink_to("multi-user.target")
+        (self.root / "lib/systemd").mkdir(parents=True, exist_ok=True)
+        (self.root / "etc/machine-id").write_text("0" * 31 + "1\n")
+        (self.root / "sbin/init").symlink_to("../usr/lib/systemd/systemd")
+
+    def _make_openrc(self) -> None:
+        """OpenRC from Debian's package, started by BusyBox's init as on Alpine."""
+        for package in ("openrc", "librc1", "libeinfo1"):
+            for path in debian.unpack(package).rglob("*"):
+                inside = path.relative_to(debian.unpack(package))
+                to = self.root / inside
+                if inside.parts[:2] == ("usr", "share") or to.is_dir() or to.is_symlink():
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    to.mkdir(parents=True)
+                else:
+                    to.unlink(missing_ok=True)
+                    shutil.copy(path, to, follow_symlinks=False)
+        programs(self.root, (self.root / "sbin").glob("*rc*"))
 
     def _make_sysv(self) -> None:
         """System V's own init, with the smallest rc that honours the links."""
@@ -196,6 +260,9 @@ class Board:
         (self.root / "boot.sh").write_text(boot)
         words = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork",
                  "--kill-child", "sh", "-c", _PIVOT, "sh", str(self.root)]  # fmt: skip
+        if self.init == "systemd":
+            own = _OWN_CGROUP.replace("@NAME@", self._cgroup)
+            words = ["sh", "-c", own, "sh", *words[1:]]
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -245,6 +312,7 @@ class Board:
                     os.kill(one, signal.SIGKILL)
         self._running.wait(10)
         self._running = None
+        remove_cgroups(self._cgroup)
 
     def tree(self) -> dict[str, tuple[str, int, str]]:
         """Path → (kind, mode, content's digest or link) of all that is on its disk, but for what
@@ -271,10 +339,14 @@ class Board:
 
 def remove_cgroups(name: str) -> None:
     """The empty cgroups that a daemon with this cgroup-parent left behind."""
-    for base in Path("/sys/fs/cgroup").rglob(name):
-        for folder in sorted(base.rglob("*"), reverse=True):
-            if folder.is_dir():
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-        with contextlib.suppress(OSError):
-            base.rmdir()
+    # What was killed leaves its cgroup a moment later.
+    for _ in range(20):
+        left = list(Path("/sys/fs/cgroup").rglob(name))
+        for base in left:
+            for folder in [*sorted(base.rglob("*"), reverse=True), base]:
+                if folder.is_dir():
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+        if not any(base.exists() for base in left):
+            return
+        time.sleep(0.1)

@@ -40,6 +40,9 @@ int main(int argc, char **argv) {
   f = open(pidfile, O_CREAT | O_TRUNC | O_WRONLY, 0644);
   dprintf(f, "%d", getpid()); close(f);
   if (bind(s, (struct sockaddr *)&at, sizeof at) || listen(s, 5)) { perror("bind"); return 1; }
+  if (getenv("NOTIFY_SOCKET")) { /* sd_notify(3) */
+    struct sockaddr_un to = {AF_UNIX}; strncpy(to.sun_path, getenv("NOTIFY_SOCKET"), 107);
+    sendto(socket(AF_UNIX, SOCK_DGRAM, 0), "READY=1", 7, 0, (struct sockaddr *)&to, sizeof to); }
   fprintf(stderr, "API listen on %s\n", path);
   for (;;) { int c = accept(s, 0, 0); dprintf(c, "stand-in %s\n", VERSION); close(c); }
 }
@@ -48,7 +51,7 @@ int main(int argc, char **argv) {
 
 def bundle(version: str) -> Path:
     """The folder of a bundle of stand-ins of that version; compiled once."""
-    folder = debian.cache() / "standins" / f"docker-{version}"
+    folder = debian.cache() / "standins-2" / f"docker-{version}"
     if folder.exists():
         return folder
     part = folder.with_name(f".{version}.{os.getpid()}")

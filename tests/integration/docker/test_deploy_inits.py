@@ -22,7 +22,7 @@ from embedkit.docker.settings import Choices
 
 pytestmark = pytest.mark.needs("root", "program:busybox", "program:unshare", "program:gcc")
 
-INITS = ("busybox", "sysv", "none")
+INITS = ("busybox", "sysv", "systemd", "openrc", "none")
 
 
 def wish(**more: Any) -> Wish:
@@ -81,7 +81,7 @@ def test_install_again_upgrade_rollback_uninstall(init: str, boards: Any) -> Non
     assert board.tree() == before
 
 
-@pytest.mark.parametrize("init", ("busybox", "sysv"))
+@pytest.mark.parametrize("init", ["busybox", "sysv", "systemd", "openrc"])
 def test_starts_at_boot_by_the_boards_own_init(init: str, boards: Any) -> None:
     board = boards(init=init, firewall=False, cgroups=False)
     board.start()
