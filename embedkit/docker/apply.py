@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ from embedkit.target.base import ConnectionLost, Target, quote
 READY_SECONDS = 180.0
 _POLL_SECONDS = 1.0
 _LOG_LINES = 60
+_CUTS = 3
+_RECONNECT_SECONDS = 60.0
 
 
 class Programs(Protocol):
@@ -110,12 +113,10 @@ def _recover(run: _Run, plan: Plan) -> bool:
     run.progress.say(f"{run.target.name}: putting back what was there before")
     log = list(run.log)
     try:
-        if isinstance(run.done[-1].error, str) and run.done[-1].error.startswith("lost: "):
-            run.target.reconnect(deadline_seconds=120)
         _steps(run, plan.recovery)
         return True
     except EmbedkitError as error:
-        run.progress.say(f"{run.target.name}: {error}")
+        run.progress.say(f"{run.target.name}: {_CONTROL.sub('?', str(error))}")
         return False
     finally:
         run.log[:] = log
@@ -136,15 +137,27 @@ def _each(run: _Run, steps: Sequence[Step], files: dict[str, Path]) -> None:
             run.observer.started(step)
         begun = time.monotonic()
         try:
-            _do(run, step, files)
+            _persist(run, step, files)
         except EmbedkitError as error:
-            kind = "lost: " if isinstance(error, ConnectionLost) else ""
-            run.done.append(Done(step, time.monotonic() - begun, f"{kind}{error}"))
+            run.done.append(Done(step, time.monotonic() - begun, str(error)))
             raise
         seconds = time.monotonic() - begun
         run.done.append(Done(step, seconds))
         if run.observer is not None:
             run.observer.finished(step, seconds)
+
+
+def _persist(run: _Run, step: Step, files: dict[str, Path]) -> None:
+    """Does a step over cuts of the connection: done twice it is what it is done once."""
+    for cut in range(_CUTS + 1):
+        try:
+            if cut:
+                run.target.reconnect(deadline_seconds=_RECONNECT_SECONDS)
+            _do(run, step, files)
+            return
+        except ConnectionLost:
+            if cut == _CUTS:
+                raise
 
 
 def _do(run: _Run, step: Step, files: dict[str, Path]) -> None:
@@ -187,8 +200,13 @@ def _why(step: Step, code: int, complaint: str) -> str:
     )
 
 
+# What a board writes is shown on a terminal: it must not be obeyed there.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 def _lines(data: bytes) -> list[str]:
-    return data.decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
+    lines = data.decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
+    return [_CONTROL.sub("?", line)[:2000] for line in lines]
 
 
 def _last_log(target: Target, step: Step) -> list[str]:

@@ -95,7 +95,9 @@ def install(facts: Facts, bundle: Bundle, survey: Survey, options: Options) -> I
     Raises InputError where the board's daemon.json cannot be read.
     """
     state = survey.state
-    wanted = settings.choose(facts, bundle.major, options.choices)
+    single = "dockerd" not in bundle.names
+    proxy = single or "docker-proxy" in bundle.names
+    wanted = settings.choose(facts, bundle.major, options.choices, proxy=proxy)
     concerns = [*wanted.concerns, *_standing(facts, survey, options)]
     folder, sending = _folder(bundle, survey)
     generation = _generation(facts, bundle, survey, options, wanted, folder, concerns)

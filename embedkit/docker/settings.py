@@ -47,8 +47,11 @@ class Choices:
     extra: Settings = field(default_factory=dict)
 
 
-def choose(facts: Facts, major: int | None, choices: Choices) -> Wanted:
-    """Settings that this board can do. Concerns of weight FAIL say that there are none."""
+def choose(facts: Facts, major: int | None, choices: Choices, *, proxy: bool = True) -> Wanted:
+    """Settings that this board can do. Concerns of weight FAIL say that there are none.
+
+    ``proxy`` says whether the bundle has docker-proxy.
+    """
     concerns: list[Concern] = []
     values: dict[str, Any] = {}
     root, room = _data_root(facts, choices, concerns)
@@ -56,6 +59,10 @@ def choose(facts: Facts, major: int | None, choices: Choices) -> Wanted:
         values["data-root"] = root
     _storage(facts, major, room, values, concerns)
     _firewall(facts, major, choices, values, concerns)
+    if not proxy:
+        # Published ports then go through iptables alone; dockerd 28 and later does not start
+        # where the program is wanted and missing.
+        values["userland-proxy"] = False
     small = room is None or (room.size_bytes or 0) < _SMALL_BYTES
     values["log-driver"] = "json-file"
     values["log-opts"] = {"max-size": "1m" if small else "10m", "max-file": "2"}

@@ -6,6 +6,7 @@ installation is under test. Real are BusyBox's sh and init, System V's init, fil
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pytest
 from support import standin
 from support.dockerboard import Board
 
+from embedkit import cli
 from embedkit.docker.apply import Observer
 from embedkit.docker.bundle import open_bundle
 from embedkit.docker.deploy import Deployment, SharedBundle, Wish, deploy
 from embedkit.docker.install import Options
 from embedkit.docker.plan import Step
 from embedkit.docker.settings import Choices
+from embedkit.target.base import ConnectionLost
+from embedkit.target.local import LocalTarget
 
 pytestmark = pytest.mark.needs("root", "program:busybox", "program:unshare", "program:gcc")
 
@@ -252,3 +256,59 @@ def test_two_boards_at_once(boards: Any, tmp_path: Path) -> None:
         done = list(pool.map(lambda board: send(board, "1.0.0"), fleet))
     assert all(one.ok for one in done)
     assert [answers(board) for board in fleet] == ["1.0.0", "1.0.0"]
+
+
+class Dropping(LocalTarget):
+    """A connection that breaks before every fifth command and has to be made anew."""
+
+    commands = 0
+    reconnections = 0
+
+    def stream(self, command: Any, **more: Any) -> int:
+        type(self).commands += 1
+        if type(self).commands % 5 == 0:
+            raise ConnectionLost("the line broke", where=self.name)
+        return super().stream(command, **more)
+
+    def reconnect(self, *, deadline_seconds: float = 60.0) -> None:
+        type(self).reconnections += 1
+
+
+def test_a_line_that_breaks_again_and_again_is_borne(boards: Any) -> None:
+    board = boards(init="none", firewall=False, cgroups=False)
+    board.start()
+    target = board.target
+    shared = SharedBundle(open_bundle(standin.bundle("1.0.0")))
+    target.facts()
+    target.__class__ = Dropping
+    done = deploy(target, shared, wish())
+    assert done.ok, done.outcome
+    assert Dropping.reconnections > 3
+    assert answers(board) == "1.0.0"
+
+
+def test_the_command_tells_it_all(
+    boards: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = boards(firewall=False, cgroups=False)
+    board.start()
+    monkeypatch.setattr("embedkit.target.opening.open_target", lambda url, access: board.target)
+    words = ["deploy", "ssh://board", "--bundle", str(standin.bundle("1.0.0")), "--json"]
+    words += ["--proof", "none", "-q"]
+
+    def told(*more: str, code: int = 0) -> dict[str, Any]:
+        assert cli.main([*words, *more]) == code
+        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        target: dict[str, Any] = document["data"]["targets"][0]
+        return target
+
+    dry = told("--dry-run")
+    assert not dry["changed"] and "start" in [step["id"] for step in dry["plan"]]
+    assert [step["id"] for step in told()["done"]] == [step["id"] for step in dry["plan"]]
+    assert not told()["changed"]
+    refused = told("--root", "/proc/x", "--data-root", "/proc/y", code=1)
+    assert refused["blocked"] and not refused["changed"]
+    words[2:4] = ["--uninstall", "--purge"]
+    assert cli.main(words) == 2  # no terminal to confirm on
+    assert "confirmation" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert told("--yes")["status"] == "ok"
