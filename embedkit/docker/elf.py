@@ -9,22 +9,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from embedkit.target.platform import MACHINES
+
 HEAD_BYTES = 64 << 10
 """So much of a file's beginning holds its program headers and the loader's name."""
 
-# e_machine → Docker's word for the architecture.
-MACHINES = {
-    3: "386",
-    8: "mips",
-    20: "ppc",
-    21: "ppc64le",
-    22: "s390x",
-    40: "arm",
-    62: "amd64",
-    183: "arm64",
-    243: "riscv64",
-    258: "loong64",
-}
 _EXECUTABLE = (2, 3)  # ET_EXEC, and ET_DYN for position-independent programs
 _PT_INTERP = 3
 _FLOAT_SOFT = 0x200
