@@ -27,7 +27,8 @@ def check_bundle(bundle: Bundle, allowed: Allowed | None = None) -> tuple[Concer
     allowed = allowed or Allowed()
     found: list[Concern] = []
     for program in bundle.programs:
-        found += _program(program, allowed)
+        found += _program(program)
+    found += _static(bundle, allowed)
     found += _together(bundle)
     return tuple(found)
 
@@ -37,7 +38,7 @@ def check_fit(bundle: Bundle, platform: Platform) -> tuple[Concern, ...]:
     return tuple(_fit(bundle, platform))
 
 
-def _program(program: Program, allowed: Allowed) -> Iterator[Concern]:
+def _program(program: Program) -> Iterator[Concern]:
     header = program.header
     label = program.name
     if header is None:
@@ -58,23 +59,29 @@ def _program(program: Program, allowed: Allowed) -> Iterator[Concern]:
             "its headers speak of more than there is",
             "fetch or copy it again",
         )
-    elif not header.static:
-        yield Concern(
-            f"program-{label}",
-            Weight.WARN if allowed.dynamic else Weight.FAIL,
-            label,
-            f"not static: it needs {header.interpreter}",
-            "it starts only where the board has that loader and the same libraries",
-            "" if allowed.dynamic else "take a static bundle, or give --allow-dynamic",
-        )
     else:
         floats = {True: ", hard float", False: ", soft float", None: ""}[header.hard_float]
         yield Concern(
             f"program-{label}",
             Weight.OK,
             label,
-            f"{header.arch}{floats}, static, {format_size(program.size_bytes)}",
+            f"{header.arch}{floats}, {format_size(program.size_bytes)}",
         )
+
+
+def _static(bundle: Bundle, allowed: Allowed) -> Iterator[Concern]:
+    dynamic = [p for p in bundle.programs if p.header is not None and not p.header.static]
+    if not dynamic:
+        return
+    loaders = sorted({p.header.interpreter for p in dynamic if p.header is not None})
+    yield Concern(
+        "static",
+        Weight.WARN if allowed.dynamic else Weight.FAIL,
+        "static programs",
+        f"not: {', '.join(p.name for p in dynamic)}",
+        f"they need {' and '.join(loaders)} and the same libraries on the board",
+        "" if allowed.dynamic else "take a static bundle, or give --allow-dynamic",
+    )
 
 
 def _together(bundle: Bundle) -> Iterator[Concern]:

@@ -152,7 +152,7 @@ def test_a_dynamic_program_is_refused_unless_allowed(tmp_path: Path) -> None:
     (there / "runc").write_bytes(Path(os.path.realpath("/bin/ls")).read_bytes())
     bundle = open_bundle(there)
     weights = [
-        next(c for c in check_bundle(bundle, allowed) if c.id == "program-runc").weight.value
+        next(c for c in check_bundle(bundle, allowed) if c.id == "static").weight.value
         for allowed in (Allowed(), Allowed(dynamic=True))
     ]
     assert weights == ["fail", "warn"]
