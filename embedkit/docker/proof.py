@@ -250,7 +250,11 @@ class _Proving:
             f"http://127.0.0.1:{port}/word && exit; /bin/busybox usleep 250000; n=$((n+1)); done; "
             "exit 1"
         )
-        found = self._shell(fetch, network="host")
+        try:
+            found = self._shell(fetch, network="host")
+        finally:
+            # Now and not at the end: httpd does not heed SIGTERM, and would hold up a restart.
+            self._engine.remove(id)
         if found.splitlines()[-1:] != [self._word]:
             raise Unproven(f"the published port answered {found[:80]!r}")
         return f"port {port} of the board reached the container"

@@ -293,13 +293,18 @@ class Board:
         return 0
 
     @property
-    def target(self) -> LocalTarget:
-        """A new connection to it."""
+    def enter(self) -> list[str]:
+        """The words before a script for the board's shell."""
         if not self.pid:
             raise AssertionError("the board is off")
         enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", "--net", "--uts", "--ipc"]
         path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
-        return LocalTarget([*enter, "env", "-i", path, "/bin/sh", "-c"], name="dockerboard")
+        return [*enter, "env", "-i", path, "/bin/sh", "-c"]
+
+    @property
+    def target(self) -> LocalTarget:
+        """A new connection to it."""
+        return LocalTarget(self.enter, name="dockerboard")
 
     def power_off(self) -> None:
         """Takes the power away: everything that runs on it is gone at once."""
