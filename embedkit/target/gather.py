@@ -235,7 +235,8 @@ def _init(pid1: list[str], signs: set[str]) -> Init:
         return Init.SYSTEMD
     if "openrc" in signs or name == "openrc-init":
         return Init.OPENRC
-    if name != "init" and not program.endswith(("/init", "/busybox")):
+    # BusyBox's sh as process 1 is BusyBox as well, but no init.
+    if name not in ("init", "linuxrc") and not program.endswith("/init"):
         return Init.NONE if name else Init.UNKNOWN
     if program.endswith("busybox") or link.endswith("busybox"):
         return Init.BUSYBOX

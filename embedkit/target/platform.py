@@ -9,7 +9,7 @@ import re
 from embedkit.target.facts import Elf, Platform
 
 # e_machine (ELF gABI; elf.h) → Docker's word.
-_MACHINES = {
+MACHINES = {
     3: "386",
     8: "mips",
     20: "ppc",
@@ -78,7 +78,7 @@ def read_platform(
     features = tuple(
         (fields.get("Features") or fields.get("flags") or fields.get("isa", "")).split()
     )
-    userland = _MACHINES.get(elf.machine, "") if elf is not None else ""
+    userland = MACHINES.get(elf.machine, "") if elf is not None else ""
     arch, variant = _arch(machine, fields, userland)
     return Platform(
         arch=arch,
