@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import debian
+from support import debian, linux_trees
 
 from embedkit.errors import InputError
 from embedkit.kernel.sources import load
@@ -280,6 +280,43 @@ def test_debians_boot_folders(arm: Kernel, arm64: Kernel, x86: Kernel) -> None:
             assert config.to_bytes() == kernel.config
             assert config.release is not None
             assert config.release.startswith("6.1.")
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> linux_trees.KernelMake:
+    """A build folder (O=) that the kernel's own make filled from exynos_defconfig."""
+    try:
+        tree = linux_trees.source("6.1")
+    except debian.NotToBeHad as error:
+        debian.give_up(str(error))
+        raise
+    folder = linux_trees.KernelMake(tree, "arm", tmp_path_factory.mktemp("build"))
+    folder.make("exynos_defconfig")
+    return folder
+
+
+@pytest.mark.needs("program:make", "program:flex", "program:bison")
+def test_build_source_and_buildroot_folders(build: linux_trees.KernelMake, tmp_path: Path) -> None:
+    expected = (build.output / ".config").read_bytes()
+    assert b"# Linux/arm 6.1." in expected
+    assert load(str(build.output)).to_bytes() == expected
+    with pytest.raises(InputError, match="config"):
+        load(str(build.tree))
+    configured = tmp_path / "linux"
+    configured.mkdir()
+    for entry in build.tree.iterdir():
+        (configured / entry.name).symlink_to(entry)
+    (configured / ".config").write_bytes(expected)
+    assert load(str(configured)).to_bytes() == expected
+    output = tmp_path / "buildroot" / "output"
+    (output / "build").mkdir(parents=True)
+    (output / "build" / "linux-6.1.192").symlink_to(configured)
+    (output / "build" / "linux-headers-6.1.192").mkdir()
+    (output / ".config").write_text("BR2_LINUX_KERNEL=y\nBR2_arm=y\n")
+    for place in (output, output.parent):
+        found = load(str(place))
+        assert found.to_bytes() == expected
+        assert "build/linux-6.1.192/.config" in found.origin
 
 
 def test_a_truncated_image(arm: Kernel, tmp_path: Path) -> None:
