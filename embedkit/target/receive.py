@@ -19,7 +19,7 @@ from embedkit.target.base import Channel, ConnectionLost, Equipped, Transfer, qu
 from embedkit.target.digest import Digester, digester
 from embedkit.target.squeeze import Decompressor, Squeeze, packer
 from embedkit.target.transfer import persist
-from embedkit.target.ways import sftp_opener
+from embedkit.target.ways import connection_is_lost, sftp_opener
 
 # Below this the board's gzip, at some 5 to 20 MB/s, no longer slows the link down.
 _PACK_BELOW_RATE = 3e6
@@ -268,7 +268,7 @@ def _receive_sftp(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
                 receiving.received_bytes += len(data)
                 receiving.task.advance(len(data))
     except (OSError, SSHException, EOFError) as error:
-        if not getattr(receiving.target, "alive", True) or isinstance(error, EOFError):
+        if connection_is_lost(receiving.target, error):
             raise ConnectionLost(
                 f"the connection broke: {error}", where=receiving.target.name
             ) from error

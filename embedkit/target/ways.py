@@ -243,9 +243,19 @@ def _send_sftp(sending: Sending, offset: int) -> None:
             client.close()
 
 
+def connection_is_lost(target: object, error: BaseException) -> bool:
+    """Whether ``error`` comes from a broken connection and not from the file.
+
+    paramiko's SFTP client wraps the end of the stream in an SSHException of its own, at a time
+    when its transport may not have noticed yet.
+    """
+    if not getattr(target, "alive", True) or isinstance(error, (EOFError, ConnectionError)):
+        return True
+    return isinstance(error.__context__, EOFError)
+
+
 def _raise_lost_or(sending: Sending, error: Exception) -> None:
-    alive: bool = getattr(sending.target, "alive", True)
-    if not alive or isinstance(error, (EOFError, ConnectionError)):
+    if connection_is_lost(sending.target, error):
         raise ConnectionLost(
             f"the connection broke: {error or 'end of file'}", where=sending.target.name
         ) from error

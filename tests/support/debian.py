@@ -23,11 +23,14 @@ class NotToBeHad(Exception):
     """A download that did not come."""
 
 
+# Settled when the tests are collected: some give themselves another home later.
+_CACHE = cache_folder() / "tests"
+
+
 def cache() -> Path:
     """The one folder of everything that tests download or make from downloads."""
-    folder = cache_folder() / "tests"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    return _CACHE
 
 
 def give_up(reason: str) -> None:
@@ -81,10 +84,7 @@ def _sources(root: Path) -> Path:
                 ]
                 stanzas.append("\n".join(lines))
     if stanzas:
-        path = root / "debian.sources"
-        path.write_text("\n\n".join(stanzas) + "\n")
-        return path
-    path = root / "debian.list"
+        return _written(root / "debian.sources", "\n\n".join(stanzas))
     lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.list")]
     lines = [
         line
@@ -93,7 +93,14 @@ def _sources(root: Path) -> Path:
         for line in file.read_text().splitlines()
         if line.startswith("deb ") and "debian" in line
     ]
-    path.write_text("\n".join(lines) + "\n")
+    return _written(root / "debian.list", "\n".join(lines))
+
+
+def _written(path: Path, content: str) -> Path:
+    """Renamed into place: another run may be reading it just now."""
+    temporary = path.with_suffix(f".{os.getpid()}{path.suffix}")
+    temporary.write_text(content + "\n")
+    temporary.rename(path)
     return path
 
 

@@ -1,4 +1,7 @@
-"""Servers and a home of their own for the tests of targets; started once for all of them."""
+"""Servers and a home of their own for the tests of targets.
+
+One set for each module, so that the other tests have the real home back.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from support.reaching import Home
 from support.sshservers import Server, dropbear_in_busybox, keygen, openssh
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     path = tmp_path_factory.mktemp("home")
     (path / ".ssh").mkdir(mode=0o700)
@@ -29,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             os.environ[name] = value
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sshd(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("sshd")
     keys = folder / "authorized_keys"
@@ -38,7 +41,7 @@ def sshd(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def board(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """dropbear without an sftp-server in a BusyBox-only root."""
     root = tmp_path_factory.mktemp("board") / "root"
