@@ -9,7 +9,6 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,7 +213,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _cache_file(path: Path) -> Path:
-    name = f"{path.stem}-{zlib.crc32(os.fsencode(path.absolute())):08x}.bin"
+    name = str(path.absolute()).replace("/", "%")[-200:] + ".bin"
     return cache_folder() / "toml" / name
 
 

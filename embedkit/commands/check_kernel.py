@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import functools
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     if args.fail_on == _WORSE and not args.against:
         raise InputError("--fail-on worse needs --against OTHER to compare with")
     profile = profile_file.load(args.profile)
-    with contextlib.ExitStack() as stack:
-        opened = functools.partial(_target_files, args, ui, stack)
+    with ExitStack() as stack:
+        opened = partial(_target_files, args, ui, stack)
         config = sources.load(args.source, target=opened)
     result = _audit(args, config, profile)
     comparison = None
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
 
 
 def _target_files(
-    args: argparse.Namespace, ui: Ui, stack: contextlib.ExitStack, url: str
+    args: argparse.Namespace, ui: Ui, stack: ExitStack, url: str
 ) -> sources.FileReader:
     """A board's files, for the config that its running kernel was built with."""
     from embedkit.commands.targeting import access

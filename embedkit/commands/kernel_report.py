@@ -9,13 +9,16 @@ from embedkit.commands import kernel_data
 from embedkit.kernel import checkconfig, profile_file
 from embedkit.kernel.audit import Audit, Check, FeatureResult, State, Verdict, applies
 from embedkit.kernel.expression import Grade
-from embedkit.kernel.profile import Group, Level, Subject, Weight
+from embedkit.kernel.profile import Feature, Group, Level, Subject, Weight
 from embedkit.kernel.profile import Section as ProfileSection
 from embedkit.report.model import Finding, Report, Section, Status, Table
 
 if TYPE_CHECKING:
     from embedkit.kernel.compare import Comparison, FeatureChange, SymbolChange
     from embedkit.kernel.runtime import RuntimeCheck
+
+# Symbol → the features that it serves.
+Uses = dict[str, list[Feature]]
 
 _FEATURE_WORDS = {
     Grade.YES: "yes",
@@ -78,7 +81,9 @@ def build(
 def requirements(audit: Audit) -> list[Section]:
     """The features, and the profile's sections with every requirement."""
     features = tuple(_feature(result, audit) for result in audit.features)
-    sections = [_section(section, audit) for section in audit.question.profile.sections]
+    profile = audit.question.profile
+    uses = profile.uses()
+    sections = [_section(section, audit, uses) for section in profile.sections]
     return [Section("Features", findings=features), *sections]
 
 
@@ -208,10 +213,10 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _section(section: ProfileSection, audit: Audit) -> Section:
+def _section(section: ProfileSection, audit: Audit, uses: Uses) -> Section:
     checks = [check for check in audit.checks if check.section is section]
     if not section.drivers:
-        return Section(section.title, findings=_findings(section.groups, checks, audit))
+        return Section(section.title, findings=_findings(section.groups, checks, audit, uses))
     drivers = dict.fromkeys(group.driver for group in section.groups)
     return Section(
         section.title,
@@ -222,6 +227,7 @@ def _section(section: ProfileSection, audit: Audit) -> Section:
                     tuple(group for group in section.groups if group.driver == driver),
                     checks,
                     audit,
+                    uses,
                 ),
             )
             for driver in drivers
@@ -229,7 +235,9 @@ def _section(section: ProfileSection, audit: Audit) -> Section:
     )
 
 
-def _findings(groups: tuple[Group, ...], checks: list[Check], audit: Audit) -> tuple[Finding, ...]:
+def _findings(
+    groups: tuple[Group, ...], checks: list[Check], audit: Audit, uses: Uses
+) -> tuple[Finding, ...]:
     found: dict[str, Finding] = {}
     for group in groups:
         mine = [check for check in checks if check.group is group]
@@ -241,11 +249,13 @@ def _findings(groups: tuple[Group, ...], checks: list[Check], audit: Audit) -> t
         )
         for check in mine:
             last = check is mine[-1]
-            found.setdefault(check.symbol.name, _finding(check, audit, remark if last else ""))
+            found.setdefault(
+                check.symbol.name, _finding(check, audit, uses, remark if last else "")
+            )
     return tuple(found.values())
 
 
-def _finding(check: Check, audit: Audit, remark: str) -> Finding:
+def _finding(check: Check, audit: Audit, uses: Uses, remark: str) -> Finding:
     symbol = check.symbol
     name = f"{audit.question.config.prefix}{symbol.name}"
     state = _absent(audit) if check.state is State.NOT_IN_KERNEL else check.state.value
@@ -273,18 +283,18 @@ def _finding(check: Check, audit: Audit, remark: str) -> Finding:
         label=name,
         state=state,
         detail=detail.strip(),
-        hint=_hint(check, audit),
+        hint=_hint(check, audit, uses),
         level=check.level.value,
     )
 
 
-def _hint(check: Check, audit: Audit) -> str:
+def _hint(check: Check, audit: Audit, uses: Uses) -> str:
     name = f"{audit.question.config.prefix}{check.symbol.name}"
     if check.state is State.MODULE_ABSENT:
         return f"install the modules of this very kernel, or set {name}=y"
     if check.state is not State.MISSING:
         return ""
-    features = [feature.title for feature in audit.question.profile.features_of(check.symbol.name)]
+    features = [feature.title for feature in uses.get(check.symbol.name, ())]
     used = f" (for {', '.join(features[:3])})" if features else ""
     return f"set {name}=y{used}"
 

@@ -43,6 +43,8 @@ class Versions(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Versions:
         """``">=3.6 <6.1"``, ``"<=5.1"``. Raises ValueError."""
+        if not text:
+            return cls()
         low = high = None
         rest = _BOUND.sub("", text).strip()
         if rest:
@@ -208,6 +210,15 @@ class Profile(NamedTuple):
     def symbol(self, name: str) -> Symbol:
         """What is known about ``name``: at least its name."""
         return self.symbols.get(name) or Symbol(name)
+
+    def uses(self) -> dict[str, list[Feature]]:
+        """Symbol → the features that speak of it themselves, for all symbols at once."""
+        found: dict[str, list[Feature]] = {}
+        for feature in self.features.values():
+            for name in dict.fromkeys(names(feature.needs)):
+                if not name.feature:
+                    found.setdefault(name.name, []).append(feature)
+        return found
 
     def features_of(self, symbol: str) -> tuple[Feature, ...]:
         """The features that speak of ``symbol`` themselves."""

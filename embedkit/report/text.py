@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from embedkit.report.clean import columns, is_preformatted, one_line, padded, safe
 from embedkit.report.model import Finding, Report, Section, Status, Step, Table, summary
 
@@ -51,16 +49,22 @@ class _Page:
             if keep or not line.strip():
                 lines.append((lead + line).rstrip())
             else:
-                # A symbol, path or command that is broken cannot be copied.
-                lines += textwrap.wrap(
-                    line,
-                    self.width or _WIDEST,
-                    initial_indent=lead,
-                    subsequent_indent=rest,
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
+                lines += _wrapped(line, self.width or _WIDEST, lead, rest)
         return lines
+
+
+def _wrapped(line: str, width: int, lead: str, rest: str) -> list[str]:
+    import textwrap  # only where there is a terminal to wrap for
+
+    # A symbol, path or command that is broken cannot be copied.
+    return textwrap.wrap(
+        line,
+        width,
+        initial_indent=lead,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def render(
