@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 # Symbol → the features that it serves.
 Uses = dict[str, list[Feature]]
 
-_FEATURE_WORDS = {
-    Grade.YES: "yes",
-    Grade.MODULE: "yes, as modules",
-    Grade.NO: "no",
-    Grade.UNKNOWN: "undecided",
-    Grade.MOOT: "yes",
-}
 VERDICT_STATUS = {
     Verdict.RUNS: Status.OK,
     Verdict.LIMITS: Status.WARN,
@@ -179,7 +172,7 @@ def _notes(audit: Audit) -> list[str]:
 
 
 def _feature(result: FeatureResult, audit: Audit) -> Finding:
-    state = _FEATURE_WORDS[result.grade]
+    state = result.grade.word
     if result.lacking:
         missing = [symbol for symbol in result.lacking if symbol not in result.absent]
         word = "missing" if result.grade is Grade.NO else "not named in this config"

@@ -19,14 +19,6 @@ _RANK = {
 }
 _GRADE_RANK = {Grade.YES: 2, Grade.MODULE: 2, Grade.MOOT: 2, Grade.UNKNOWN: 1, Grade.NO: 0}
 
-_GRADE_WORD = {
-    Grade.YES: "yes",
-    Grade.MODULE: "yes, as modules",
-    Grade.MOOT: "yes",
-    Grade.UNKNOWN: "undecided",
-    Grade.NO: "no",
-}
-
 
 class SymbolChange(NamedTuple):
     """A requirement that stands otherwise than before."""
@@ -74,12 +66,12 @@ class FeatureChange(NamedTuple):
     @property
     def was(self) -> str:
         """How it stood."""
-        return _GRADE_WORD[self.before.grade]
+        return self.before.grade.word
 
     @property
     def now(self) -> str:
         """How it stands."""
-        return _GRADE_WORD[self.after.grade]
+        return self.after.grade.word
 
 
 class Comparison(NamedTuple):

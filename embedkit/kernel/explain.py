@@ -135,7 +135,7 @@ def _features(name: str, profiles: Sequence[Profile]) -> Iterable[FeatureUse]:
     found: dict[str, tuple[Feature, bool]] = {}
     weights: dict[str, list[tuple[str, Weight]]] = {}
     for profile in profiles:
-        direct = {feature.name for feature in profile.features_of(name)}
+        direct = {feature.name for feature in profile.uses().get(name, ())}
         for feature in profile.features.values():
             if name not in profile.feature_symbols(feature.name):
                 continue

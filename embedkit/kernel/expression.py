@@ -23,6 +23,11 @@ class Grade(IntEnum):
     # Not a matter for this kernel: it drops out of every expression.
     MOOT = 4
 
+    @property
+    def word(self) -> str:
+        """The grade as a person reads it."""
+        return ("no", "undecided", "yes, as modules", "yes", "yes")[self]
+
 
 class Outcome(NamedTuple):
     """A grade and, below MODULE, the symbols that stand in the way."""

@@ -220,14 +220,6 @@ class Profile(NamedTuple):
                     found.setdefault(name.name, []).append(feature)
         return found
 
-    def features_of(self, symbol: str) -> tuple[Feature, ...]:
-        """The features that speak of ``symbol`` themselves."""
-        return tuple(
-            feature
-            for feature in self.features.values()
-            if any(not name.feature and name.name == symbol for name in names(feature.needs))
-        )
-
     def feature_symbols(self, name: str) -> tuple[str, ...]:
         """Every symbol that the feature speaks of, through other features too."""
         found: dict[str, None] = {}
