@@ -130,7 +130,7 @@ def _oddities(image: Inspection) -> list[Finding]:
         )  # fmt: skip
     if image.programs.others:
         names = ", ".join(
-            f"/{item.path} ({item.elf.platform.architecture})" for item in image.programs.others[:3]
+            f"/{item.path} ({item.platform.architecture})" for item in image.programs.others[:3]
         )
         found.append(Finding("mixed", Status.WARN, "programs for other architectures", names))
     for problem in image.problems[:20]:
