@@ -89,7 +89,9 @@ def _store(target: Equipped, facts: Facts, args: argparse.Namespace) -> tuple[Im
     if program is None:
         what = "no ctr to reach containerd with" if args.containerd else "neither Docker nor ctr"
         raise TargetError(f"it has {what}", where=target.name, hint=_DEPLOY)
-    images = ctr.CtrImages(target, program, args.socket, args.containerd or ctr.NAMESPACE)
+    images = ctr.CtrImages(
+        target, program, args.socket or ctr.SOCKET, args.containerd or ctr.NAMESPACE
+    )
     try:
         return images, images.daemon()
     except EngineError as error:

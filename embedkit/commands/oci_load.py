@@ -99,10 +99,7 @@ def _done(wanted: Errand, loaded: Loaded) -> str:
         return f"{wanted.shown} was there already"
     there = len(loaded.packed.left_out)
     kept = f" ({there} of {len(wanted.chosen.manifest.layers)} layers were there)" if there else ""
-    return (
-        f"{wanted.shown} loaded with {format_size(loaded.sent.sent_bytes)} "
-        f"sent{kept}"
-    )
+    return f"{wanted.shown} loaded with {format_size(loaded.sent.sent_bytes)} sent{kept}"
 
 
 def _steps(wanted: Errand, args: argparse.Namespace, command: tuple[str, ...]) -> tuple[Step, ...]:

@@ -15,6 +15,7 @@ from embedkit.target.base import Equipped, Output, quote
 from embedkit.target.pipe import Piped, pipe
 
 NAMESPACE = "default"
+SOCKET = "/run/containerd/containerd.sock"
 _SECONDS = 180.0
 
 
@@ -25,13 +26,14 @@ def find_ctr(target: Equipped) -> str | None:
 
 
 class CtrImages:
-    """Through ``ctr``, in one of containerd's namespaces; ``socket`` "" is ctr's own default."""
+    """Through ``ctr``, in one of containerd's namespaces."""
 
     def __init__(
-        self, target: Equipped, program: str, socket: str = "", namespace: str = NAMESPACE
+        self, target: Equipped, program: str, socket: str = SOCKET, namespace: str = NAMESPACE
     ) -> None:
         self._target = target
-        self._words = [program, *(["-a", socket] if socket else []), "-n", namespace]
+        self._socket = socket
+        self._words = [program, "-a", socket, "-n", namespace]
 
     def _line(self, *words: str) -> str:
         return " ".join(quote(word) for word in [*self._words, *words])
@@ -43,6 +45,10 @@ class CtrImages:
         return result.text
 
     def daemon(self) -> Daemon:
+        # ctr itself would wait ten seconds for a socket that is not there.
+        there = self._target.run(f"[ -S {quote(self._socket)} ]", check=False)
+        if not there.ok:
+            raise EngineError(f"there is no socket {self._socket}", where=self._target.name)
         told = self._ctr("version")
         # "Client:" and "Server:", each with an indented "Version:".
         server = told.partition("Server:")[2]

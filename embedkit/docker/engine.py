@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote as url_quote
 
+from embedkit.docker import dial
 from embedkit.docker.service import SOCKET
 from embedkit.errors import TargetError
 from embedkit.target.base import Target, quote
 
 _SECONDS = 180.0
 _LOAD_SECONDS = 600.0
+# Following ends when all is written; at the container's end it may not be yet.
+LOGS = "/containers/{}/logs?stdout=1&stderr=1&follow=1"
 
 
 class EngineError(TargetError):
@@ -120,8 +123,8 @@ class Cli:
         id = self._create(container)
         try:
             self.docker("start", id)
+            output = self.docker("logs", "-f", id)
             code = self.docker("wait", id).decode().strip()
-            output = self.docker("logs", id)
             return Ran(int(code) if code.lstrip("-").isdigit() else -1, output)
         finally:
             self._quietly("rm", "-f", "-v", id)
@@ -185,43 +188,17 @@ def _said(output: bytes) -> str:
     return text.removeprefix("Error response from daemon: ") or "no answer"
 
 
-# Programs that make standard input and output a connection to a unix socket.
-_DIALS = (
-    ("socat", "socat -t 600 - UNIX-CONNECT:@S@"),
-    ("ncat", "ncat -U @S@"),
-    ("nc", "nc -U @S@"),
-    ("python3", "python3 -c @PY@ @S@"),
-    ("perl", "perl -e @PL@ @S@"),
-)
-_PYTHON = """
-import socket,sys
-s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1])
-for d in iter(lambda:sys.stdin.buffer.read(65536),b""): s.sendall(d)
-while True:
-    d=s.recv(65536)
-    if not d: break
-    sys.stdout.buffer.write(d)
-"""
-_PERL = (
-    "use IO::Socket::UNIX;binmode STDIN;binmode STDOUT;"
-    "$s=IO::Socket::UNIX->new(Peer=>$ARGV[0]) or die $!;while(read(STDIN,$d,65536)){print $s $d}"
-    "$s->flush;$/=\\65536;while(<$s>){print}"
-)
-
-
 def open_socket(target: Target, socket: str = SOCKET) -> Engine:
     """Through the socket. Raises TargetError where no program on the target can open one."""
-    names = " ".join(name for name, _ in _DIALS)
-    asked = f"for t in {names} curl; do command -v $t >/dev/null && echo $t; done; :"
+    ways = dial.ways(socket)
+    asked = f"for t in {' '.join(ways)}; do command -v $t >/dev/null && echo $t; done; :"
     there = target.run(asked).text.split()
-    if "curl" in there:
-        return Api(target, "curl", f"curl -sS --unix-socket {quote(socket)}")
-    for name, command in _DIALS:
+    for name, command in ways.items():
         if name not in there:
             continue
-        words = command.replace("@S@", quote(socket)).replace("@PY@", quote(_PYTHON))
-        words = words.replace("@PL@", quote(_PERL))
-        api = Api(target, name, words)
+        api = Api(target, name, command)
+        if name == "curl":
+            return api
         try:
             api.version()
             return api
@@ -274,13 +251,19 @@ class Api:
         result = self._target.run(command, input=sent, timeout=seconds, check=False)
         return self._answer(result.stdout, result.stderr)
 
+    def request(self, path: str) -> tuple[str, bytes]:
+        """A command that asks for ``path``, and what goes to its standard input."""
+        if self._program == "curl":
+            return f"{self._command} -0 -i {quote(f'http://docker{path}')}", b""
+        return self._command, f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode()
+
     def upload(self, path: str, size: int) -> tuple[str, bytes]:
         """A command that posts its standard input, and what comes before ``size`` bytes there."""
         if self._program == "curl":
             # "-T -" sends what comes; "--data-binary @-" would hold all of it in memory first.
             command = (
-                f"{self._command} -0 -i -X POST -H 'Content-Type: application/x-tar' -H Expect: "
-                f"-H 'Content-Length: {size}' -T - {quote(f'http://docker{path}')}"
+                f"{self._command} -i -X POST -H 'Content-Type: application/x-tar' -H Expect: "
+                f"-T - {quote(f'http://docker{path}')}"
             )
             return command, b""
         head = (
@@ -331,11 +314,14 @@ class Api:
     def run(self, container: Container) -> Ran:
         id = self.start(container)
         try:
-            code = self._json("POST", f"/containers/{id}/wait").get("StatusCode", -1)
-            logs = self.call("GET", f"/containers/{id}/logs?stdout=1&stderr=1")
-            return Ran(int(code), _unframed(logs))
+            logs = self.call("GET", LOGS.format(id))
+            return Ran(self.wait(id), _unframed(logs))
         finally:
             self.remove(id)
+
+    def wait(self, id: str) -> int:
+        """The exit code of a container, once it has ended."""
+        return int(self._json("POST", f"/containers/{id}/wait").get("StatusCode", -1))
 
     def start(self, container: Container) -> str:
         body: dict[str, Any] = {"Image": container.image}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote as url_quote
 
-from embedkit.docker.engine import Api, Cli, Container, EngineError, find_client, open_socket
+from embedkit.docker.engine import LOGS, Api, Cli, Container, EngineError, find_client, open_socket
 from embedkit.docker.service import SOCKET
 from embedkit.docker.store import Daemon, Image, Images, checked, load_file
 from embedkit.errors import TargetError
@@ -147,9 +147,40 @@ class ApiImages:
         self._api.remove_image(name)
 
     def run(self, image: str, command: Sequence[str], output: Output) -> int:
-        ran = self._api.run(Container(image, tuple(command)))
-        output(Channel.STDOUT, ran.output)
-        return ran.exit_code
+        id = self._api.start(Container(image, tuple(command)))
+        try:
+            line, asked = self._api.request(LOGS.format(id))
+            self._target.stream(line, input=[asked], output=_Frames(output))
+            return self._api.wait(id)
+        finally:
+            self._api.remove(id)
+
+
+class _Frames:
+    """Takes an HTTP answer with Docker's log stream in it, and hands out what is in the frames:
+    eight bytes of header (stream, 3 zeroes, size), then the bytes."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._pending = b""
+        self._in_body = False
+
+    def __call__(self, channel: Channel, data: bytes) -> None:
+        if channel is not Channel.STDOUT:
+            return
+        self._pending += data
+        if not self._in_body:
+            _, end, rest = self._pending.partition(b"\r\n\r\n")
+            if not end:
+                return
+            self._in_body, self._pending = True, rest
+        while len(self._pending) >= 8:
+            size = int.from_bytes(self._pending[4:8], "big")
+            if len(self._pending) < 8 + size:
+                return
+            stream = Channel.STDERR if self._pending[0] == 2 else Channel.STDOUT
+            self._output(stream, self._pending[8 : 8 + size])
+            self._pending = self._pending[8 + size :]
 
 
 def _daemon(version: Any, info: Any, layers: Iterable[Any], way: str, target: Equipped) -> Daemon:
