@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote as url_quote
 
+from embedkit.docker import ctr
 from embedkit.docker.engine import LOGS, Api, Cli, Container, EngineError, find_client, open_socket
 from embedkit.docker.service import SOCKET
 from embedkit.docker.store import Daemon, Image, Images, checked, load_file
 from embedkit.errors import TargetError
 from embedkit.progress import Progress
-from embedkit.target.base import Channel, Equipped, Output
+from embedkit.target.base import Channel, Equipped, Output, quote
 from embedkit.target.pipe import Piped, pipe
 from embedkit.target.squeeze import Squeeze
 
 # What `docker load` undoes by itself: gzip always, zstd since version 23.
 _FIRST_ZSTD = 23
+# Docker's own containerd, and the system's.
+_CONTAINERD_SOCKETS = ("/var/run/docker/containerd/containerd.sock", ctr.SOCKET)
 
 
 def open_images(target: Equipped, folder: str | None = None, socket: str = SOCKET) -> Images:
@@ -55,7 +59,12 @@ class CliImages:
         if len(parts) != 3:
             raise EngineError(result.complaint, where=self._target.name)
         lists = [_json(line) for line in parts[2].splitlines() if line.strip()]
-        return _daemon(_json(parts[0]), _json(parts[1]), lists, self._cli.way, self._target)
+        info = _json(parts[1])
+        found = _daemon(_json(parts[0]), info, lists, self._cli.way, self._target)
+        if not found.contents:
+            return found
+        address = _text(_dig(info, "Containerd"), "Address")  # told since version 27
+        return replace(found, blobs=_moby_blobs(self._target, address))
 
     def load(self, archive: Path, *, major: int, progress: Progress, title: str) -> Piped:
         if not self._target.carries_binary:
@@ -154,6 +163,20 @@ class ApiImages:
             return self._api.wait(id)
         finally:
             self._api.remove(id)
+
+
+def _moby_blobs(target: Equipped, address: str) -> frozenset[str] | None:
+    """What Docker's containerd has, by ``ctr``; None where it cannot be asked."""
+    program = ctr.find_ctr(target)
+    if program is None:
+        return None
+    for socket in dict.fromkeys([address, *_CONTAINERD_SOCKETS]):
+        if socket:
+            line = f"[ -S {quote(socket)} ] && {quote(program)} -a {quote(socket)} -n moby"
+            found = ctr.blobs(target, f"{line} content ls -q")
+            if found is not None:
+                return found
+    return None
 
 
 class _Frames:
