@@ -74,7 +74,8 @@ class Elf:
     ``soname`` are the dynamic section's, as written ($ORIGIN and all). ``end_bytes`` is where
     the last thing that the headers speak of ends: a shorter file is cut off. For ARM,
     ``variant`` is the oldest (v5 to v8) that runs it and ``float_abi`` is "hard" or "soft";
-    both are "" where the file does not say.
+    both are "" where the file does not say. ``page_bytes`` is the largest memory page that its
+    segments are laid out for, 0 for a file that is not loaded.
     """
 
     machine: int
@@ -89,6 +90,7 @@ class Elf:
     rpath: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
     end_bytes: int = 0
+    page_bytes: int = 0
     variant: str = ""
     float_abi: str = ""
 
@@ -148,6 +150,7 @@ class _Segment:
     offset: int
     address: int
     size: int
+    align: int
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,7 @@ def _read(read: _Read) -> Elf | None:
         rpath=_folders(tags.get(_RPATH, [])),
         runpath=_folders(tags.get(_RUNPATH, [])),
         end_bytes=max(*ends, *(each.offset + each.size for each in segments), 0),
+        page_bytes=min((each.align for each in segments if each.kind == _LOAD), default=0),
         variant=variant,
         float_abi=float_abi,
     )
@@ -243,8 +247,8 @@ def _segments(file: _File) -> list[_Segment]:
     layout = struct.Struct(file.order + ("IIQQQQQQ" if file.wide else "IIIIIIII"))
     entries = file.table(file.segments_at, layout)
     if file.wide:
-        return [_Segment(each[0], each[2], each[3], each[5]) for each in entries]
-    return [_Segment(each[0], each[1], each[2], each[4]) for each in entries]
+        return [_Segment(each[0], each[2], each[3], each[5], each[7]) for each in entries]
+    return [_Segment(each[0], each[1], each[2], each[4], each[7]) for each in entries]
 
 
 def _sections(file: _File) -> list[_Section]:

@@ -11,7 +11,7 @@ from embedkit.docker.images import open_images
 from embedkit.docker.store import Daemon, Images
 from embedkit.errors import TargetError
 from embedkit.oci.platform import Platform, normalise
-from embedkit.target.base import Equipped, Target
+from embedkit.target.base import ConnectionLost, Equipped, Target
 from embedkit.target.facts import Facts
 
 _DEPLOY = "embedkit deploy --bundle FILE TARGET installs Docker there"
@@ -19,7 +19,7 @@ _DEPLOY = "embedkit deploy --bundle FILE TARGET installs Docker there"
 
 @dataclass(frozen=True)
 class Board:
-    """A board, and where its images are kept. ``store`` is None where nothing there keeps any."""
+    """A board, and where its images are kept."""
 
     target: Equipped
     facts: Facts
@@ -53,6 +53,33 @@ def look(target: Target, args: argparse.Namespace) -> Board:
     facts = target.facts()
     images, daemon = _store(equipped, facts, args)
     return Board(equipped, facts, machine_platform(facts, daemon.arch), daemon, images)
+
+
+def is_target(text: str) -> bool:
+    """Whether a word that may name a platform names a board: those that are written as URLs."""
+    return "://" in text or text.startswith(("local:", "qemu:"))
+
+
+def look_only(target: Target, args: argparse.Namespace) -> tuple[Platform, Facts, Board | None]:
+    """As :func:`look`, also for a board that keeps no images (yet)."""
+    try:
+        found = look(target, args)
+    except ConnectionLost:
+        raise
+    except TargetError:
+        facts = target.facts()
+        return machine_platform(facts), facts, None
+    return found.platform, found.facts, found
+
+
+def page_bytes(target: Target) -> int:
+    """The size of the board's memory pages; 0 where it does not tell."""
+    asked = (
+        "getconf PAGESIZE 2>/dev/null || while read -r name size unit; do "
+        "case $name in KernelPageSize:) echo $((size * 1024)); break;; esac; done </proc/self/smaps"
+    )
+    text = target.run(asked, check=False).text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 def machine_platform(facts: Facts, daemon_arch: str = "") -> Platform:

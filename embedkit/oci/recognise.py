@@ -42,13 +42,14 @@ class Verdict:
 
     ``platform`` is None where no program was found. ``certain`` is False where an ARM
     variant had to be guessed. ``decisive`` is the program that decided, ``others`` are those
-    of other architectures.
+    of other architectures. ``tightest`` is one that is laid out for the smallest memory pages.
     """
 
     platform: Platform | None
     certain: bool = True
     decisive: Evidence | None = None
     others: tuple[Evidence, ...] = ()
+    tightest: Evidence | None = None
 
 
 def examine(path: str, size: int, read: Callable[[int], bytes]) -> Evidence | None:
@@ -118,13 +119,15 @@ def judge(evidence: Iterable[Evidence], entrypoint: Sequence[str] = ()) -> Verdi
     architecture = first.platform.architecture
     alike = [item for item in found if item.platform.architecture == architecture]
     others = tuple(item for item in found if item.platform.architecture != architecture)
+    paged = [item for item in alike if item.elf.page_bytes > 1]
+    tightest = min(paged, key=lambda item: item.elf.page_bytes, default=None)
     if architecture != "arm":
-        return Verdict(normalise(first.platform), True, first, others)
+        return Verdict(normalise(first.platform), True, first, others, tightest)
     known = [item for item in alike if item.certain]
     newest = max(known or alike, key=lambda item: item.platform.variant)
     # A program that says nothing counts for nothing beside one that does.
     platform = replace(first.platform, variant=newest.platform.variant)
-    return Verdict(normalise(platform), bool(known), newest, others)
+    return Verdict(normalise(platform), bool(known), newest, others, tightest)
 
 
 def mismatch(verdict: Verdict, label: Platform) -> str | None:
