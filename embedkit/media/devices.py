@@ -256,6 +256,8 @@ def _serial(folder: Path, properties: Mapping[str, str], backing: str) -> str:
 
 def _udev_properties(only: str | None = None) -> dict[str, dict[str, str]]:
     """Kernel name → udev's properties; empty where libudev or its database is missing."""
+    if not Path("/run/udev").is_dir():
+        return {}  # no udevd: pyudev would look for its library for nothing
     try:
         import pyudev
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from embedkit.errors import InputError
-from embedkit.media import decode, sources, xz, zipped
+from embedkit.media import decode, sources, xz
 from embedkit.media.ranges import Range, merge
 from embedkit.media.sparse import data_ranges
 from embedkit.media.zstd_frames import FrameWalker
@@ -64,6 +64,11 @@ class ImageInfo:
         """It can be read a second time."""
         return self.path is not None
 
+    @property
+    def is_plain_file(self) -> bool:
+        """Any byte of it can be read at once: nothing has to be decoded."""
+        return self.kind == "raw" and self.path is not None
+
 
 class Image:
     """An input image. ``reader`` begins a pass over it; a pipe or URL has only one."""
@@ -89,11 +94,15 @@ class Image:
                 self._blocks = xz.read_index(file.fileno())
             return Reader(info, xz.XzDecoder(file.fileno(), self._blocks, wanted), None, file)
         if info.kind == "zip" and self._sha256 is None:
+            from embedkit.media import zipped
+
             return Reader(info, zipped.open_member(file), None, file)
         source = sources.HashedSource(file.read, expected_sha256=self._sha256)
         if info.kind == "zip":
             # The archive is read through its directory: its own hash is taken beforehand.
             source.finish()
+            from embedkit.media import zipped
+
             return Reader(info, zipped.open_member(file), None, file)
         return Reader(info, _decoder(info.kind, source), source, file)
 
@@ -291,6 +300,8 @@ def _open_path(path: Path, sha256: str | None) -> Image:
             elif kind == "zstd":
                 size = _walk_zstd(file)
             elif kind == "zip":
+                from embedkit.media import zipped
+
                 size = zipped.find(file)[1].file_size
             else:
                 checked = False
