@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from embedkit.media import journal as journals
 from embedkit.media import pipeline
 from embedkit.media.blockdev import BlockDevice, Identity, aligned_buffer, open_device
-from embedkit.media.content import HEAD_BYTES, Content, Layout, SumChecker, lay_out
+from embedkit.media.content import HEAD_BYTES, Content, Layout, lay_out
 from embedkit.media.fit import Fitted, fit
 from embedkit.media.pipeline import Batch, Pool
 from embedkit.media.ranges import Range, subtract, total
 from embedkit.media.readback import Mismatch, describe_difference, first_difference
 from embedkit.media.stream import Image, Reader
+from embedkit.media.sums import SumChecker
 from embedkit.progress import NullProgress, Progress, Task
 
 _THREADS = 2
@@ -69,10 +70,7 @@ def _compare(
     stream = _stream(reader, layout, pool, device.sector_bytes)
     try:
         for batch in stream:
-            for piece in batch.entry.pieces:
-                if batch.view:
-                    part = batch.view[piece.start : piece.start + piece.length]
-                    checker.feed(piece.offset, part)
+            checker.feed_batch(batch)
             batch.hold(1)
             sink.queue.put(batch)
             if sink.ended:

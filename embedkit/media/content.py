@@ -8,7 +8,6 @@ is data, and long runs of zeros in it become zero.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -147,49 +146,3 @@ def _namer(table: tables.PartitionTable | None) -> Callable[[int], str]:
         return "before the first partition" if offset < first else "outside every partition"
 
     return name_at
-
-
-class SumChecker:
-    """Compares the image with its block map's hashes while its bytes pass in order."""
-
-    def __init__(self, content: Content) -> None:
-        self._sums = content.sums
-        self._hash = content.hash_name
-        self._size = content.size
-        self._index = 0
-        self._digest = hashlib.new(content.hash_name)
-        self._at = content.sums[0].first_byte if content.sums else 0
-
-    def feed(self, offset: int, view: memoryview) -> None:
-        """The next bytes of the image. Raises InputError at the end of a range that differs."""
-        end = offset + len(view)
-        while self._index < len(self._sums):
-            item = self._sums[self._index]
-            start = max(item.first_byte, offset)
-            stop = min(item.end, end)
-            if start >= stop:
-                return
-            if start == self._at:
-                self._digest.update(view[start - offset : stop - offset])
-                self._at = stop
-            if stop < item.end:
-                return
-            if self._at != item.end or self._digest.hexdigest() != item.digest:
-                raise wrong_sum(item)
-            self._index += 1
-            self._digest = hashlib.new(self._hash)
-            if self._index < len(self._sums):
-                self._at = self._sums[self._index].first_byte
-
-    def finish(self) -> None:
-        """Raises InputError where a range was never completed."""
-        if self._index < len(self._sums):
-            raise wrong_sum(self._sums[self._index])
-
-
-def wrong_sum(item: MappedRange) -> InputError:
-    """The error for a range whose content is not what the block map's hash says."""
-    return InputError(
-        f"the image differs from its block map in bytes {item.first_byte} to {item.end - 1}",
-        hint="image and .bmap do not belong together, or one is damaged: fetch both again",
-    )

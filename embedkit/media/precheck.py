@@ -17,9 +17,10 @@ from dataclasses import replace
 from embedkit.errors import InputError
 from embedkit.media import bmap as bmaps
 from embedkit.media import sources
-from embedkit.media.content import Content, wrong_sum
+from embedkit.media.content import Content
 from embedkit.media.ranges import complement
 from embedkit.media.stream import Image, ImageInfo, gzip_size_is
+from embedkit.media.sums import wrong_sum
 from embedkit.progress import Progress
 from embedkit.units import format_size
 

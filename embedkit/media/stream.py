@@ -20,6 +20,8 @@ from embedkit.progress import Task
 
 STDIN = "-"
 _HEAD = 512
+# A frame's and a block's header and a checksum, all at once (RFC 8878, 3.1.1).
+_ZSTD_HEAD = 24
 _MAGICS = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"\xfd7zXZ\0", "xz"),
@@ -85,7 +87,7 @@ class Image:
         if info.path is None:
             source, self._source = self._source, None
             assert source is not None, "a pipe can be read once"
-            return Reader(info, _decoder(info.kind, source), source, None)
+            return Reader(info, _decoder(info, source), source, None)
         file = sources.open_file(info.path)
         if info.kind == "raw" and self._sha256 is None:
             return Reader(info, _FileDecoder(file), None, file)
@@ -104,7 +106,7 @@ class Image:
             from embedkit.media import zipped
 
             return Reader(info, zipped.open_member(file), None, file)
-        return Reader(info, _decoder(info.kind, source), source, file)
+        return Reader(info, _decoder(info, source), source, file)
 
     def data_ranges(self) -> tuple[Range, ...] | None:
         """Where a raw file has data and not holes; None where that cannot be told."""
@@ -324,21 +326,28 @@ def gzip_size_is(path: Path, size: int) -> bool:
 
 def _walk_zstd(file: IO[bytes]) -> int | None:
     walker = FrameWalker()
-    file.seek(0)
-    while piece := file.read(1 << 20):
+    position, end = 0, os.fstat(file.fileno()).st_size
+    while position < end:
+        # Headers only: the blocks between them are jumped over.
+        piece = os.pread(file.fileno(), _ZSTD_HEAD, position)
         walker.feed(piece)
+        position += len(piece) + walker.jump()
+    if position > end:
+        raise decode.truncated("zstd")
     if not walker.complete:
         raise decode.truncated("zstd")
     return walker.content_size
 
 
-def _decoder(kind: str, source: Any) -> decode.Decoder:
+def _decoder(info: ImageInfo, source: Any) -> decode.Decoder:
+    kind = info.kind
     if kind == "gzip":
         return decode.gzip_decoder(source)
     if kind == "xz":
         return decode.xz_decoder(source)
     if kind == "zstd":
-        return decode.ZstdDecoder(source)
+        # Where the size is known, a stream that ends early is noticed by its length.
+        return decode.ZstdDecoder(source, walk=info.size is None)
     if kind == "bzip2":
         return decode.bzip2_decoder(source)
     assert kind == "raw", kind

@@ -18,11 +18,12 @@ from embedkit.media import journal as journals
 from embedkit.media import pipeline
 from embedkit.media.blockdev import BlockDevice, Identity, aligned_buffer, open_device
 from embedkit.media.completion import Written, complete
-from embedkit.media.content import HEAD_BYTES, Content, Layout, SumChecker, lay_out
+from embedkit.media.content import HEAD_BYTES, Content, Layout, lay_out
 from embedkit.media.outcome import Options, Outcome
 from embedkit.media.pipeline import Batch, Entry, Pool
 from embedkit.media.ranges import total
 from embedkit.media.stream import Image, Reader
+from embedkit.media.sums import SumChecker, SumThread
 from embedkit.media.writer import DeviceWriter
 from embedkit.progress import Progress
 from embedkit.units import format_size
@@ -130,6 +131,10 @@ class _Flash:
         done = all(future.done() for future in self._futures)
         return done and all(writer.idle for writer in self.writers)
 
+    @property
+    def _all_failed(self) -> bool:
+        return all(writer.fault is not None for writer in self.writers)
+
     def _check_sizes(self, devices: Sequence[BlockDevice]) -> None:
         for device in devices:
             needed = max(HEAD_BYTES, self.content.size or 0)
@@ -186,6 +191,7 @@ class _Flash:
             stream.close()
             raise
         self._arm(layout)
+        sums = SumThread(checker)
         expected = total(layout.data) + total(layout.zero) if layout.data is not None else None
         for writer in self.writers:
             writer.task = self.progress.start(
@@ -198,12 +204,12 @@ class _Flash:
             for batch in primed:
                 self._hand_out(batch)
             for batch in stream:
-                self._check(batch, checker)
-                self._hand_out(batch)
-                if all(writer.fault is not None for writer in self.writers):
+                self._check_end(batch)
+                self._hand_out(batch, sums)
+                if sums.error is not None or self._all_failed:
                     break
-            else:
-                checker.finish()
+            if not self._all_failed:
+                sums.finish()
                 size = reader.drain(self.content.size)
                 if self.content.size is not None and size < self.content.size:
                     raise InputError(
@@ -220,6 +226,7 @@ class _Flash:
             raise
         finally:
             stream.close()
+            sums.close()
             self.pool.retire()
             for writer in self.writers:
                 writer.finish()
@@ -241,7 +248,8 @@ class _Flash:
         begun = time.monotonic()
         primed: list[Batch] = []
         for batch in stream:
-            self._check(batch, checker)
+            self._check_end(batch)
+            checker.feed_batch(batch)
             primed.append(batch)
             late = time.monotonic() - begun > _PRIME_SECONDS
             enough = len(primed) >= self.pool.count // _PRIME_SHARE
@@ -249,7 +257,7 @@ class _Flash:
                 break
         return primed
 
-    def _check(self, batch: Batch, checker: SumChecker) -> None:
+    def _check_end(self, batch: Batch) -> None:
         for piece in batch.entry.pieces:
             end = piece.offset + piece.length
             for writer in self.writers:
@@ -259,8 +267,6 @@ class _Flash:
                         f"({format_size(writer.device.size_bytes)})",
                         where=str(writer.device.path),
                     )
-            if batch.view:
-                checker.feed(piece.offset, batch.view[piece.start : piece.start + piece.length])
 
     def _arm(self, layout: Layout) -> None:
         def arm(writer: DeviceWriter) -> None:
@@ -270,9 +276,12 @@ class _Flash:
         with ThreadPoolExecutor(max(1, len(ready))) as pool:
             list(pool.map(arm, ready))
 
-    def _hand_out(self, batch: Batch) -> None:
+    def _hand_out(self, batch: Batch, sums: SumThread | None = None) -> None:
+        """To every device, and to ``sums`` where it was not compared yet."""
         self.entries.append(batch.entry)
-        batch.hold(len(self.writers))
+        batch.hold(len(self.writers) + (1 if sums is not None else 0))
+        if sums is not None:
+            sums.put(batch)
         for writer in self.writers:
             writer.put(batch)
 
