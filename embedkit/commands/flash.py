@@ -18,7 +18,7 @@ from embedkit.media.verdicts import judge, require_writable
 from embedkit.media.write import write_image
 from embedkit.report.model import Finding, Report, Section, Status, Step
 from embedkit.ui import Ui
-from embedkit.units import format_seconds, format_size
+from embedkit.units import SECTOR, format_seconds, format_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +123,12 @@ def _targets(args: argparse.Namespace, request: Request) -> list[DeviceInfo]:
         require_writable(
             device, verdict, unmount=args.unmount, accept_suspicious=args.accept_suspicious
         )
+        if request.is_board and device.sector_bytes != SECTOR:
+            raise InputError(
+                f"the device has sectors of {device.sector_bytes} bytes; boards' layouts count "
+                f"sectors of {SECTOR}, and the board would not find its boot loader",
+                where=target,
+            )
         found.append(device)
     if len(found) > 1 and request.source == "-" and request.is_board:
         raise InputError("a board's card cannot come from standard input")
@@ -249,6 +255,10 @@ def _steps(
     steps.append(Step(f"write {amount} behind the first MiB, and flush", path))
     if not args.no_verify:
         steps.append(Step("read everything back from the device and compare", path))
+    if args.grow:
+        steps.append(Step("grow the last partition and its file system to the card's end", path))
+    elif size and size < device.size_bytes and not args.exact:
+        steps.append(Step("move a GPT's second copy, if there is one, to the card's end", path))
     steps.append(Step("write the first MiB, its first sectors last", "first MiB"))
     steps.append(Step("let the kernel read the new partition table", path))
     return steps

@@ -130,7 +130,20 @@ def read_table(
     try:
         return tables.read(read_at, limit, sector_bytes), ""
     except InputError as error:
+        if sector_bytes != 512 and _is_sound(read_at, limit, 512):
+            raise InputError(
+                "the image's partition table counts sectors of 512 bytes, the device has sectors "
+                f"of {sector_bytes}: the partitions would not be found",
+                hint=f"make the image for {sector_bytes}-byte sectors",
+            ) from error
         return None, f"the image's partition table: {error.message}"
+
+
+def _is_sound(read_at: tables.Read, limit: int, sector_bytes: int) -> bool:
+    try:
+        return tables.read(read_at, limit, sector_bytes) is not None
+    except InputError:
+        return False
 
 
 def _namer(table: tables.PartitionTable | None) -> Callable[[int], str]:

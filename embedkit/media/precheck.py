@@ -24,8 +24,8 @@ from embedkit.media.sums import wrong_sum
 from embedkit.progress import Progress
 from embedkit.units import format_size
 
-#: Hashing it takes a few hundredths of a second.
-SAMPLE_BYTES = 64 << 20
+#: Hashing so much takes a hundredth of a second or two.
+SAMPLE_BYTES = 32 << 20
 
 
 def check_image(

@@ -31,7 +31,7 @@ from embedkit.units import format_size
 # So much is checked against the block map before the first byte is written: an image and a
 # .bmap that do not belong together differ at once.
 _PRIME_SHARE = 3  # of the buffers, as a divisor
-_PRIME_SECONDS = 0.04
+_PRIME_SECONDS = 0.02
 
 
 def write_image(
