@@ -19,6 +19,7 @@ from embedkit.media.ranges import Range, align, complement, merge, subtract
 #: The part of a card that is written last: partition table and first boot blobs.
 HEAD_BYTES = 1 << 20
 _BLOCK = 4096
+_EXTENDED = {f"0x{kind:02x}" for kind in tables.EXTENDED}
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def _namer(table: tables.PartitionTable | None) -> Callable[[int], str]:
         for entry in table.entries:
             place = partition_range(table, entry)
             if place.first_byte <= offset < place.end:
-                label = f" ({entry.name})" if entry.name else ""
+                name = "extended" if entry.type in _EXTENDED else entry.name
+                label = f" ({name})" if name else ""
                 return f"partition {entry.number}{label}"
         first = min(entry.first_sector for entry in table.entries) * table.sector_bytes
         return "before the first partition" if offset < first else "outside every partition"

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 
 from embedkit.media.ranges import Range
-from embedkit.media.tables import chs
+from embedkit.media.tables import EXTENDED, chs
 
 _MBR_SLOTS = range(446, 510, 16)
 _PROTECTIVE = 0xEE
@@ -54,15 +54,27 @@ def fit(
     return _grown_mbr(head, device_bytes, sector) if grow else None
 
 
-def _grown_mbr(head: bytes, device_bytes: int, sector: int) -> Fitted | None:
+def ends_in_logical(head: bytes) -> bool:
+    """Whether the last partition of an MBR is an extended one, with logical ones in it."""
+    last = _last_slot(head)
+    return last is not None and head[last + 4] in EXTENDED
+
+
+def _last_slot(head: bytes) -> int | None:
+    """Where in the MBR the entry of the partition is that lies last on the card."""
     found = []
     for at in _MBR_SLOTS:
         start, count = struct.unpack_from("<II", head, at + 8)
         if head[at + 4] and count:
             found.append((start, at))
-    if not found:
+    return max(found)[1] if found else None
+
+
+def _grown_mbr(head: bytes, device_bytes: int, sector: int) -> Fitted | None:
+    at = _last_slot(head)
+    if at is None or head[at + 4] in EXTENDED:
         return None
-    start, at = max(found)
+    start = struct.unpack_from("<I", head, at + 8)[0]
     end = min(device_bytes // _BLOCK * _BLOCK // sector, _MAX_SECTOR)
     changed = bytearray(head)
     changed[at + 5 : at + 8] = chs(end - 1)

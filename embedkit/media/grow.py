@@ -14,7 +14,7 @@ from embedkit import process
 from embedkit.errors import InputError, TargetError
 from embedkit.media.blockdev import BlockDevice
 from embedkit.media.content import HEAD_BYTES
-from embedkit.media.fit import fit
+from embedkit.media.fit import ends_in_logical, fit
 from embedkit.media.ranges import Range
 from embedkit.media.stream import Image
 from embedkit.progress import Progress
@@ -37,6 +37,9 @@ def check(
         if size == image_bytes:
             continue  # there is no room to grow into
         fitted = fit(head, image_bytes, size, sector, grow=True)
+        if ends_in_logical(head):
+            message = "the last partition is a logical one (in an extended one): it cannot be grown"
+            raise InputError(message, where=name)
         if fitted is None or fitted.grown is None:
             raise InputError("the image has no partition table in which one can grow", where=name)
         place = fitted.grown

@@ -26,6 +26,8 @@ _MBR_ENTRY = struct.Struct("<B3sB3sII")
 _MAX_SECTOR = 0xFFFFFFFF
 
 BOOTABLE = 1 << 2  # GPT attribute bit 2, "Legacy BIOS Bootable": what U-Boot scans for
+#: MBR types whose partition holds logical ones (block/partitions/msdos.c of Linux).
+EXTENDED = (0x05, 0x0F, 0x85)
 EMPTY_TYPE = "00000000-0000-0000-0000-000000000000"
 
 Read = Callable[[int, int], bytes]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from embedkit.errors import InputError
 from embedkit.media.decode import truncated
-from embedkit.media.ranges import Range
+from embedkit.media.ranges import Range, Span
 
 _HEADER = b"\xfd7zXZ\0"
 _FOOTER = b"YZ"
@@ -31,7 +31,7 @@ _MAX_RECORDS = 4_000_000
 
 
 @dataclass(frozen=True)
-class XzBlock:
+class XzBlock(Span):
     """One block: where it is in the file, and which bytes of the image it holds."""
 
     file_offset: int
@@ -39,10 +39,6 @@ class XzBlock:
     first_byte: int
     length: int
     stream_flags: bytes
-
-    @property
-    def end(self) -> int:
-        return self.first_byte + self.length
 
 
 def read_index(descriptor: int) -> tuple[XzBlock, ...]:
