@@ -136,7 +136,9 @@ def _require_block(mode: int, where: str) -> None:
         (stat.S_ISSOCK, "a socket"),
     )
     what = next((name for test, name in kinds if test(mode)), "something else")
-    hint = "'embedkit compose' writes image files" if what == "a regular file" else None
+    hint = "'embedkit devices' lists the devices; an image is named before them"
+    if what != "a regular file":
+        hint = "'embedkit devices' lists the devices"
     raise InputError(f"this is {what}, not a block device", where=where, hint=hint)
 
 
