@@ -22,6 +22,7 @@ from embedkit.errors import InputError, TargetError
 from embedkit.process import last_line
 from embedkit.progress import Task
 from embedkit.target.base import Channel, CommandFailed, ConnectionLost, Equipped, quote_path
+from embedkit.target.follow import FOLLOW_BYTES, can_follow, followed
 from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ PIECE_BYTES = 64 << 10
 MEASURE_BYTES = 1 << 20
 # A busy moment can make a fast link look like this; a slow one does so twice.
 _DOUBTFUL_RATES = (12e6, 60e6)
+# How often the reader of what is written looks for more; it waits that long at the end, too.
+_FAST_NAP, _SLOW_NAP = 0.03, 0.3
 _SCP_PIECE_BYTES = 8 << 20
 _BASE64_PIECE_BYTES = 384 << 10
 _SERIAL_PIECE_BYTES = 48 << 10
@@ -92,6 +95,9 @@ class Sending:
     task: Task
     sent_bytes: int = 0
     squeeze: Squeeze = Squeeze.NONE
+    tool: Digester | None = None
+    # What the target read of the file while it wrote it: an answer of ``tool``.
+    answer: str | None = None
 
     def counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -140,30 +146,35 @@ def _writer(sending: Sending, command: str) -> str:
     return f"umask 077; echo $$ >{part}.pid && exec {command} >>{part}"
 
 
-def _stream(sending: Sending, squeeze: Squeeze, start: int, end: int | None = None) -> None:
-    command = unpacker(squeeze, sending.target.tools())
+def _stream(sending: Sending, squeeze: Squeeze, start: int) -> None:
+    """All from ``start`` on, and the digest of the whole meanwhile where that is worth it."""
+    target = sending.target
+    command = unpacker(squeeze, target.tools())
     if command is None:
-        raise TargetError(f"it has nothing that unpacks {squeeze}", where=sending.target.name)
+        raise TargetError(f"it has nothing that unpacks {squeeze}", where=target.name)
     complaints: list[bytes] = []
+    answers: list[bytes] = []
 
     def output(channel: Channel, data: bytes) -> None:
-        complaints.append(data)
+        (answers if channel is Channel.STDOUT else complaints).append(data)
 
     packed = compressed(
         squeeze,
-        sending.source.pieces(start, end),
-        rate=sending.target.link_rate,
+        sending.source.pieces(start),
+        rate=target.link_rate,
         sent=sending.task.advance,
     )
-    code = sending.target.stream(
-        _writer(sending, command), input=sending.counted(packed), output=output
-    )
+    script = _writer(sending, command)
+    large = sending.source.size - start >= FOLLOW_BYTES
+    if follows := large and sending.tool is not None and can_follow(target.tools()):
+        nap = _FAST_NAP if (target.link_rate or 0) > _DOUBTFUL_RATES[0] else _SLOW_NAP
+        script = followed(script, sending.part, sending.tool, nap)
+    code = target.stream(script, input=sending.counted(packed), output=output)
     if code != 0:
         complaint = last_line(b"".join(complaints)) or f"exit code {code}"
-        raise TargetError(
-            f"writing {sending.part} failed: {complaint}",
-            where=sending.target.name,
-        )
+        raise TargetError(f"writing {sending.part} failed: {complaint}", where=target.name)
+    if follows:
+        sending.answer = b"".join(answers).decode("utf-8", "replace")
 
 
 def _send_exec(sending: Sending, offset: int) -> None:
