@@ -24,6 +24,7 @@ from embedkit.target.ways import connection_is_lost, sftp_opener
 # Below this the board's gzip, at some 5 to 20 MB/s, no longer slows the link down.
 _PACK_BELOW_RATE = 3e6
 _SERIAL_PIECE_BYTES = 48 << 10
+_SERIAL_LARGEST_BYTES = 4 << 20
 _BASE64_PIECE_BYTES = 768 << 10
 _SFTP_PIECE_BYTES = 32 << 10
 WAYS = ("exec", "sftp", "base64", "serial")
@@ -285,8 +286,9 @@ def _receive_serial(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
     tools = target.tools()
     pack = "gzip -c" if "gzip" in tools else None
     receiving.squeeze = Squeeze.GZIP if pack else Squeeze.NONE
+    largest = _SERIAL_PIECE_BYTES
     while offset < receiving.size:
-        size = min(_SERIAL_PIECE_BYTES, receiving.size - offset)
+        size = min(largest, receiving.size - offset)
         command = f"{_from(receiving, offset)} | head -c {size}"
         got = target.run(f"{command} | {pack}" if pack else command, timeout=None).stdout
         data = Decompressor(receiving.squeeze).feed(got)
@@ -299,6 +301,11 @@ def _receive_serial(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
         offset += size
         receiving.received_bytes += len(got)
         receiving.task.advance(size)
+        # Pieces of a like size on the line: an empty stretch of an image is soon over.
+        if len(got) < _SERIAL_PIECE_BYTES // 2:
+            largest = min(largest * 2, _SERIAL_LARGEST_BYTES)
+        elif len(got) > _SERIAL_PIECE_BYTES:
+            largest = max(largest // 2, _SERIAL_PIECE_BYTES)
 
 
 def _umask() -> int:

@@ -19,8 +19,9 @@ from embedkit.target.base import ConnectionLost, Equipped, Result, Transfer, quo
 from embedkit.target.digest import Digester, digester
 from embedkit.target.errand import HASH_SECONDS, RECONNECT_SECONDS, Errand, check_way
 from embedkit.target.follow import leftovers
+from embedkit.target.source import Source
 from embedkit.target.squeeze import Squeeze
-from embedkit.target.ways import WAYS, Sending, Source, append, ways_of
+from embedkit.target.ways import WAYS, Sending, append, ways_of
 from embedkit.units import format_seconds, format_size
 
 _DIFFERS = 9  # an exit code of our own

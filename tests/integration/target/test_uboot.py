@@ -70,19 +70,19 @@ def test_commands_environment_and_errors(bridge: Bridge) -> None:
                 prompt.run(bad)
 
 
-def test_a_hundred_commands_among_messages(machine: int) -> None:
+def test_two_hundred_commands_among_messages(machine: int) -> None:
     made = Bridge(machine, Badness(noise=0.15, seed=4))
     source = random.Random(4)
     try:
         with open_uboot(url(made), deadline_seconds=30) as prompt:
-            for number in range(50):
+            for number in range(100):  # two commands each
                 word = "".join(source.choice("abcdefgh0123[]:") for _ in range(20))
                 assert prompt.run(f"echo {number} '{word}'").text == f"{number} {word}\n"
                 # One that must not be run twice: its exit code is right all the same.
                 code = source.randrange(2)
                 result = prompt.run(f"setenv n {number}; test {code} = 0", check=False)
                 assert result.exit_code == code
-            assert prompt.env("n") == "49"
+            assert prompt.env("n") == "99"
             assert made.injected > 40, "the line was not as bad as it should be"
     finally:
         made.close()
