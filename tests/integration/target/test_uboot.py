@@ -124,3 +124,18 @@ def test_from_the_command_line(
     assert any(line.endswith("  ab") and line[:2] == "20" for line in lines)
     script.write_text("timeout 0.5\nexpect this never comes\n")
     assert cli.main(["console", url(bridge), "--script", str(script)]) == 1
+
+
+def test_what_does_not_come_back_is_handed_over(
+    bridge: Bridge, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A command that starts something else ends the run; one that fails to is told as such."""
+    assert cli.main(["run", url(bridge), "--", "bootz", "0x48000000"]) == 1
+    told = capfdbinary.readouterr()
+    assert b"Bad Linux ARM zImage magic" in told.out and b"not come back" not in told.err
+    assert cli.main(["run", url(bridge), "--", "setenv", "left", "behind"]) == 0
+    # After a reset nothing is typed: the autoboot must run, and here finds nothing to boot.
+    assert cli.main(["run", url(bridge), "--", "reset"]) == 0
+    assert b"did not come back" in capfdbinary.readouterr().err
+    with open_uboot(url(bridge), deadline_seconds=60) as prompt:
+        assert prompt.env("left") is None, "it was not reset"
