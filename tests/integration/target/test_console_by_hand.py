@@ -25,7 +25,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
 
 
 def console(*words: str) -> pexpect.spawn[bytes]:
-    argv = ["-m", "embedkit", "console", *words]
+    argv = ["-m", "embedkit.cli", "console", *words]
     return pexpect.spawn(
         sys.executable, argv, timeout=20, dimensions=(31, 97), env={**os.environ, "NO_COLOR": "1"}
     )
@@ -82,8 +82,8 @@ def test_another_escape_key(bridge: Bridge) -> None:
     assert ends(child) == 0
 
 
-def test_a_shell_over_ssh_knows_the_terminals_size(sshd: Server) -> None:
-    child = console(sshd.url, "--accept-new-host-key")
+def test_a_shell_over_ssh_knows_the_terminals_size(board: Server) -> None:
+    child = console(board.url, "--accept-new-host-key")
     child.expect_exact("connected; ^] then q quits")
     child.send("echo size $(stty size)\r")
     child.expect_exact("size 31 97")
@@ -97,7 +97,7 @@ def test_a_shell_over_ssh_knows_the_terminals_size(sshd: Server) -> None:
 def test_a_refusal_and_a_broken_line_leave_the_terminal_usable(bridge: Bridge) -> None:
     child = pexpect.spawn("/bin/sh", timeout=20, env={**os.environ, "PS1": "HERE> "})
     child.expect_exact("HERE> ")
-    child.sendline(f"{sys.executable} -m embedkit console {bridge.url}")
+    child.sendline(f"{sys.executable} -m embedkit.cli console {bridge.url}")
     child.expect_exact("connected;")
     bridge.cut()
     child.expect_exact("HERE> ")
