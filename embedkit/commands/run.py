@@ -15,7 +15,7 @@ from embedkit.target.base import Channel, Command, Output
 from embedkit.ui import Ui
 
 # U-Boot commands after which something else has the machine.
-_LEAVES = re.compile(r"\s*(boot\w*|go|reset|run boot\w*|distro_bootcmd)\b(?!.*[;&|])")
+_LEAVES = re.compile(r"\s*(boot\w*|go|reset|run \w*boot\w*|distro_bootcmd)\b(?!.*[;&|])")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,10 +82,13 @@ def _at_uboot(args: argparse.Namespace, ui: Ui, output: Output) -> int:
     line = " ".join(_words(args))
     with open_uboot(args.target, access(args, ui), deadline_seconds=args.wait) as prompt:
         if _LEAVES.match(line):
-            prompt.boot(line)
-            ui.say(f"{prompt.name}: '{line}' was entered; U-Boot does not come back from it")
-            return 0
-        result = prompt.run(line, timeout=args.timeout or 60.0, check=False)
+            back = prompt.boot(line, timeout=args.timeout or 30.0)
+            if back is None:
+                ui.say(f"{prompt.name}: '{line}' was entered, and U-Boot did not come back from it")
+                return 0
+            result = back
+        else:
+            result = prompt.run(line, timeout=args.timeout or 60.0, check=False)
     output(Channel.STDOUT, result.stdout)
     return result.exit_code
 

@@ -91,9 +91,12 @@ def check(artifact: Artifact, kind: str, arch: str) -> None:
 
     Raises InputError with what it seems to be instead, or what is damaged.
     """
-    if kind == "raw":
-        return
     found = recognise(artifact)
+    if kind == "raw":
+        # No boot ROM loads these; a board that is given one says nothing at all.
+        if found in ("elf", "tar"):
+            raise artifact.error(f"is {_NAMES[found]}: no boot ROM or boot loader starts that")
+        return
     if found != kind and not (kind == "fit" and found == "dtb"):
         raise artifact.error(f"is not {_NAMES[kind]}: it looks like {_NAMES.get(found, found)}")
     if kind in _CHECKS:
