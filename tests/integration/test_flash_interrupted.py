@@ -53,7 +53,7 @@ def slowly(card: Card, device: Path, seconds: float | None, how: signal.Signals)
     With None, as soon as its journal says that something is safe on the card.
     """
     running = subprocess.Popen(
-        [sys.executable, flash_driver.__file__, card.path, device, PAUSE],
+        [sys.executable, flash_driver.__file__, card.path, device, PAUSE if seconds else "0.1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
