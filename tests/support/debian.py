@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from embedkit.data import cache_folder
+from support import locks
 
 
 class NotToBeHad(Exception):
     """A download that did not come."""
 
 
-# Settled when the tests are collected: some give themselves another home later.
-_CACHE = cache_folder() / "tests"
-
-
 def cache() -> Path:
     """The one folder of everything that tests download or make from downloads."""
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    return _CACHE
+    locks.CACHE.mkdir(parents=True, exist_ok=True)
+    return locks.CACHE
 
 
 def give_up(reason: str) -> None:
@@ -54,6 +48,9 @@ def _apt(arch: str, tool: str, *words: str, cwd: Path | None = None) -> str:
         "Dir::State::status": str(status),
         "Dir::Cache": str(root),
         "Dir::Cache::archives": str(root / "archives"),
+        # Images for containers switch these off; each question would then read all lists anew.
+        "Dir::Cache::pkgcache": "pkgcache.bin",
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "APT::Sandbox::User": "",
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
@@ -106,16 +103,18 @@ def _written(path: Path, content: str) -> Path:
 
 @functools.cache
 def _update(arch: str) -> None:
-    stamp = cache() / "apt" / arch / "lists" / ".fresh"
-    if stamp.exists():
-        return
-    try:
-        _apt(arch, "apt-get", "update")
-        stamp.touch()
-    except NotToBeHad:
-        # A mirror in the middle of its sync has one bad index; the others are good to use.
-        if not list((cache() / "apt" / arch / "lists").glob("*_main_binary-*_Packages*")):
-            raise
+    lists = cache() / "apt" / arch / "lists"
+    stamp = lists / ".fresh"
+    with locks.held(f"apt-{arch}"):
+        if stamp.exists():
+            return
+        try:
+            _apt(arch, "apt-get", "update")
+            stamp.touch()
+        except NotToBeHad:
+            # A mirror in the middle of its sync has one bad index; the others are good to use.
+            if not list(lists.glob("*_main_binary-*_Packages*")):
+                raise
 
 
 @functools.cache
@@ -140,34 +139,20 @@ def download(package: str, arch: str = "amd64") -> Path:
     """The package's .deb, from the cache or fetched. Raises NotToBeHad."""
     release = version(package, arch)
     folder = cache() / "debs" / f"{package}_{release.replace(':', '%3a')}_{arch}"
-    found = list(folder.glob("*.deb"))
-    if found:
-        return found[0]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        # apt-get download cannot resume into a folder of its own that another test fills.
-        _apt(arch, "apt-get", "download", package, cwd=Path(temporary))
-        if not list(Path(temporary).glob("*.deb")):
+
+    def fetch(empty: Path) -> None:
+        _apt(arch, "apt-get", "download", package, cwd=empty)
+        if not list(empty.glob("*.deb")):
             raise NotToBeHad(f"apt-get download {package} ({arch}) brought nothing")
-        if folder.exists():
-            shutil.rmtree(folder)
-        Path(temporary).rename(folder)
-        Path(temporary).mkdir()
-    return next(folder.glob("*.deb"))
+
+    return next(locks.made_once(folder, fetch).glob("*.deb"))
 
 
 def unpack(package: str, arch: str = "amd64") -> Path:
     """The folder with the package's files; its maintainer scripts are not run."""
     deb = download(package, arch)
-    target = cache() / "unpacked" / deb.parent.name
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        subprocess.run(["dpkg-deb", "-x", deb, f"{temporary}/files"], check=True)
-        try:
-            (Path(temporary) / "files").rename(target)
-        except OSError:  # another run was faster
-            if not target.exists():
-                raise
-    return target
+
+    def fill(empty: Path) -> None:
+        subprocess.run(["dpkg-deb", "-x", deb, empty], check=True)
+
+    return locks.made_once(cache() / "unpacked" / deb.parent.name, fill)
