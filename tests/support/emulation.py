@@ -44,7 +44,7 @@ def qemu_folder() -> Path:
                 check=True,
             )
 
-    return locks.made_once(debian.cache() / "unpacked" / f"{deb.parent.name}-arm", fill)
+    return locks.made_once(debian.cache() / "unpacked" / f"{deb.stem}-arm", fill)
 
 
 def busybox_root(folder: Path, arch: str) -> Path:

@@ -34,7 +34,7 @@ def source(version: str) -> Path:
             wanted = ["--wildcards", "--wildcards-match-slash", *_WANTED]
             subprocess.run([*unpack, *wanted], check=True)
 
-    return locks.made_once(debian.cache() / "trees" / deb.parent.name, fill)
+    return locks.made_once(debian.cache() / "trees" / deb.stem, fill)
 
 
 class KernelMake:
