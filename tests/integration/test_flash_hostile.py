@@ -129,9 +129,10 @@ def test_a_raw_image_that_differs_from_its_block_map(card: Card, target: Target,
 
 
 def test_a_raw_image_that_differs_where_no_sample_was_taken(
-    card: Card, target: Target, capsys, monkeypatch: pytest.MonkeyPatch
+    target: Target, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noticed on the way, as in a packed image: the card shows it."""
+    card = make_card(tmp_path / "card.img", ranges=((MIB, 8 * MIB), (40 * MIB, MIB)))
     monkeypatch.setattr(precheck, "SAMPLE_BYTES", 0)
     with card.path.open("r+b") as file:
         file.seek(40 * MIB + 77)
