@@ -306,7 +306,7 @@ def test_an_interrupted_run_ends_its_container(docker: Docker, tmp_path: Path) -
     try:
         _until(lambda: bool(docker("ps", "-q")))
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=30)
+        running.communicate(timeout=60)
         assert running.returncode == 130
     finally:
         running.kill()
@@ -380,7 +380,7 @@ def test_a_serial_line_takes_a_file_and_leaves_none(
     assert list((tmp_path / "place").iterdir()) == []
 
 
-def _until(true: Any, seconds: float = 20) -> None:
+def _until(true: Any, seconds: float = 60) -> None:
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends, "it does not come true"
