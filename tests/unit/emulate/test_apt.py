@@ -209,6 +209,12 @@ def test_a_download_goes_on_where_it_was_cut(archive: Path, tmp_path: Path) -> N
     assert heard.amount == 5
 
 
+def test_a_package_that_lost_its_end_is_fetched_again(archive: Path, tmp_path: Path) -> None:
+    deb = fetched(apt(tmp_path))
+    deb.write_bytes(b"")
+    assert fetched(apt(tmp_path)).read_bytes() == b"first"
+
+
 def test_a_version_that_was_replaced(archive: Path, tmp_path: Path) -> None:
     apt(tmp_path).find(["tini"])
     offer(archive, "2", b"second")

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.debs import deb
 
-from embedkit.emulate.packages import Folder, Package, is_kernel, newer, parse, resolve, unpack
+from embedkit.emulate.packages import (
+    Folder,
+    NotThere,
+    Package,
+    is_kernel,
+    newer,
+    parse,
+    resolve,
+    unpack,
+)
 from embedkit.errors import InputError, LackError
 from embedkit.progress import NullProgress, Progress
 
@@ -51,8 +60,8 @@ class Index:
     def fetch(self, packages: Sequence[Package], progress: Progress) -> dict[str, Path]:
         raise NotImplementedError
 
-    def lacks(self, names: Sequence[str]) -> LackError:
-        return LackError("lacks " + ", ".join(names))
+    def lacks(self, names: Sequence[str]) -> NotThere:
+        return NotThere("lacks " + ", ".join(names))
 
     def renew(self) -> bool:
         return False

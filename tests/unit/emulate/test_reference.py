@@ -9,16 +9,17 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from support import debs
 
 from embedkit.emulate import initramfs, reference, system
+from embedkit.emulate.packages import Folder, NotThere, Package
 from embedkit.emulate.reference import Reference, assemble
 from embedkit.errors import InputError, LackError
-from embedkit.progress import NullProgress
+from embedkit.progress import NullProgress, Progress
 
 pytestmark = pytest.mark.needs("program:dpkg-deb", "program:dpkg")
 KEY = "ssh-ed25519 AAAA embedkit"
@@ -188,6 +189,29 @@ def test_what_the_packages_lack_is_told(tmp_path: Path) -> None:
     debs.deb(tmp_path / "debian", "runc", {"usr/sbin/runc": odd}, version="2")
     with pytest.raises(InputError, match=r"lack the libraries libeven\.so\.4, libodd\.so\.2"):
         made(folder)
+
+
+def test_old_lists_are_renewed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lists(Folder):
+        """An archive whose lists are old, until they are renewed."""
+
+        renewed = 0
+
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__(folder, "armhf")
+
+        def fetch(self, packages: Sequence[Package], progress: Progress) -> dict[str, Path]:
+            if not Lists.renewed:
+                raise NotThere("404")
+            return super().fetch(packages, progress)
+
+        def renew(self) -> bool:
+            Lists.renewed += 1
+            return Lists.renewed == 1
+
+    monkeypatch.setattr(reference, "Apt", Lists)
+    board = assemble("arm", authorized_key=KEY, progress=NullProgress())
+    assert board.folder.is_dir() and Lists.renewed == 1
 
 
 def test_an_unknown_kind(folder: Path) -> None:
