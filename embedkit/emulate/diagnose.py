@@ -69,6 +69,8 @@ _SLOW = Diagnosis(
 _TALKS_SECONDS = 4.0
 # A panic may be followed by its reason, a prompt by more.
 _SETTLED_SECONDS = 1.5
+# Emulated cards and disks are there at once; only their drivers may take some seconds.
+_WAITED_SECONDS = 8.0
 
 
 def readable(log: bytes) -> str:
@@ -113,6 +115,8 @@ def certain(scene: Scene) -> Diagnosis | None:
     found = _uboot_network(text, scene)
     if found is None and scene.quiet_seconds >= _SETTLED_SECONDS:
         found = _stuck(text, scene)
+    if found is None and scene.quiet_seconds >= _WAITED_SECONDS:
+        found = _root_wait(text, scene)
     return found
 
 

@@ -142,7 +142,8 @@ def test_guesses(kind: str, log: bytes, known: dict[str, object], said: str) -> 
         (_UBOOT + b"=> ", 2.0, "uboot-no-script"),
         (_UBOOT + b"BOOTP broadcast 1\r\n", 0.0, "uboot-no-script"),
         (_EXTLINUX + b"Starting kernel ...\r\n", 30.0, ""),
-        (_KERNEL + b"[ 2.0] Waiting for root device /dev/vdz9...\r\n", 30.0, ""),
+        (_KERNEL + b"[ 2.0] Waiting for root device /dev/vdz9...\r\n", 5.0, ""),
+        (_KERNEL + b"[ 2.0] Waiting for root device /dev/vdz9...\r\n", 30.0, "no-root-device"),
         (b"", 60.0, ""),
     ],
 )
