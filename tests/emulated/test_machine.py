@@ -121,7 +121,7 @@ def test_a_board_s_life(state: Path, arm64: Reference, arm64_card: Path, tmp_pat
     code, report = _embedkit(*words)
     assert code == 0, report
     assert report["data"]["target"] == "qemu:pi" and report["data"]["way"] == "ssh"
-    assert {"login", "ssh"} <= set(report["data"]["milestones"])
+    assert "ssh" in report["data"]["milestones"]
     assert len(str(state / "pi" / "console.sock")) > 107
 
     with open_target("qemu:pi") as target:
