@@ -27,6 +27,8 @@ KILLS = 20
 # Longer than the slowed flash takes, so that some kills come too late.
 LATEST = 0.6
 PAUSE = "0.03"
+# For a signal that must come before the end, on a busy machine too.
+LONG_PAUSE = "0.3"
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,9 @@ def slowly(card: Card, device: Path, seconds: float | None, how: signal.Signals)
 
     With None, as soon as its journal says that something is safe on the card.
     """
+    pause = LONG_PAUSE if seconds is None else PAUSE
     running = subprocess.Popen(
-        [sys.executable, flash_driver.__file__, card.path, device, PAUSE],
+        [sys.executable, flash_driver.__file__, card.path, device, pause],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
