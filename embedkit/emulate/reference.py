@@ -173,7 +173,7 @@ def _assembled(
 def _digest(board: Board, packages: tuple[Package, ...], authorized_key: str) -> str:
     """Everything that makes one assembled board another than the next, the recipe included."""
     recipe = hashlib.sha256()
-    for module in ("reference", "system", "scripts", "initramfs", "modules", "linked"):
+    for module in ("reference", "system", "scripts", "initramfs", "modules"):
         recipe.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     recipe.update(board.path.read_bytes())
     recipe.update("\n".join([authorized_key, *(package.key for package in packages)]).encode())

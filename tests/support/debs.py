@@ -45,31 +45,27 @@ def deb(
     return packed
 
 
-def dynamic(needed: Sequence[str], loader: str = "", *, wide: bool = False) -> bytes:
+def dynamic(needed: Sequence[str], loader: str = "") -> bytes:
     """A program or library that asks for ``needed`` and ``loader``."""
     names = b"\0" + b"".join(name.encode() + b"\0" for name in needed)
-    head, entry = (64, 56) if wide else (52, 32)
-    pair = struct.Struct("<QQ" if wide else "<II")
-    base = 0x10000
-    table = head + 3 * entry
+    base, begin = 0x10000, 52 + 3 * 32
     entries, at = [], 1
     for name in needed:
-        entries.append(pair.pack(1, at))
+        entries.append((1, at))
         at += len(name) + 1
-    dynamic_at = table + len(names)
-    entries += [pair.pack(5, base + table), pair.pack(0, 0)]
-    block = b"".join(entries)
-    loader_at = dynamic_at + len(block)
-    end = loader_at + len(loader) + 1
+    entries += [(5, base + begin), (10, len(names)), (0, 0)]
+    block = b"".join(struct.pack("<II", *entry) for entry in entries)
+    loader_at = begin + len(names) + len(block)
 
     def segment(kind: int, offset: int, size: int) -> bytes:
-        if wide:
-            return struct.pack("<IIQQQQQQ", kind, 4, offset, base + offset, 0, size, size, 1)
-        return struct.pack("<IIIIIIII", kind, offset, base + offset, 0, size, size, 4, 1)
+        return struct.pack("<8I", kind, offset, base + offset, 0, size, size, 4, 1)
 
-    segments = segment(1, 0, end) + segment(2, dynamic_at, len(block))
+    segments = segment(1, 0, loader_at + len(loader) + 1)
+    segments += segment(2, begin + len(names), len(block))
     segments += segment(3 if loader else 4, loader_at, len(loader) + 1)
-    return _head(wide, head, entry, 3) + segments + names + block + loader.encode() + b"\0"
+    ident = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<HHIIIIIHHHHHH", 3, 40, 1, 0, 52, 0, 0, 52, 32, 3, 0, 0, 0)
+    return ident + header + segments + names + block + loader.encode() + b"\0"
 
 
 def module(*pairs: str) -> bytes:
@@ -83,13 +79,6 @@ def module(*pairs: str) -> bytes:
     ident = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
     header = struct.pack("<HHIIIIIHHHHHH", 1, 40, 1, 0, 0, body, 0, 52, 0, 0, 40, 3, 2)
     return ident + header + info + names + sections
-
-
-def _head(wide: bool, head: int, entry: int, count: int) -> bytes:
-    ident = (b"\x7fELF" + (b"\x02" if wide else b"\x01") + b"\x01\x01").ljust(16, b"\0")
-    layout = "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH"
-    machine = 183 if wide else 40
-    return ident + struct.pack(layout, 3, machine, 1, 0, head, 0, 0, head, entry, count, 0, 0, 0)
 
 
 def busybox(applets: Sequence[str] = APPLETS) -> bytes:
