@@ -212,7 +212,7 @@ def _report(title: str, outcomes: Sequence[Outcome]) -> Report:
         verdict=_verdict(outcomes, good),
         status=Status.OK if good == len(outcomes) else Status.FAIL,
         exit_code=_exit_code(outcomes),
-        sections=(Section("Devices", findings=tuple(_finding(each) for each in outcomes)),),
+        sections=(Section("Devices", findings=tuple(finding_of(each) for each in outcomes)),),
         data={"image": title, "devices": [_data(outcome) for outcome in outcomes]},
     )
 
@@ -235,7 +235,8 @@ def _verdict(outcomes: Sequence[Outcome], good: int) -> str:
     return f"{outcome.identity.path} does not hold what was written; it has no partition table"
 
 
-def _finding(outcome: Outcome) -> Finding:
+def finding_of(outcome: Outcome) -> Finding:
+    """One device and how it went."""
     path = str(outcome.identity.path)
     if outcome.error is not None:
         return Finding(

@@ -192,10 +192,14 @@ def _section(section: Section, anchor: str, level: int) -> str:
     heading = min(level, 6)
     counts = _section_counts(section)
     said = f' <small class="quiet">{escape(counts)}</small>' if counts and level == 2 else ""
-    parts = [
-        f'<section class="part" aria-labelledby="{anchor}">',
-        f'<h{heading} id="{anchor}">{_line(section.title)}{said}</h{heading}>',
-    ]
+    title = f'<h{heading} id="{anchor}">{_line(section.title)}{said}</h{heading}>'
+    parts = [f'<section class="part" aria-labelledby="{anchor}">']
+    if section.folded:
+        worst = _worst(section)
+        open_ = " open" if worst is Status.FAIL else ""
+        parts.append(f'<details class="fold"{open_}><summary>{title}</summary>')
+    else:
+        parts.append(title)
     drawing = svg.cleaned(section.svg, one_line(section.title)) if section.svg else ""
     if drawing:
         parts.append(f'<figure class="drawing" tabindex="0">{drawing}</figure>')
@@ -220,7 +224,7 @@ def _section(section: Section, anchor: str, level: int) -> str:
         _section(child, f"{anchor}.{index}", level + 1)
         for index, child in enumerate(section.sections, 1)
     ]
-    parts.append("</section>")
+    parts.append("</details></section>" if section.folded else "</section>")
     return "\n".join(parts)
 
 

@@ -1,0 +1,259 @@
+"""The stages that reach the board: it boots, and what it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embedkit import board as boards
+from embedkit.bringup.settings import EMULATED
+from embedkit.bringup.stages import Chain, Done, Stage, Todo, Tone
+from embedkit.bringup.state import Record
+from embedkit.errors import EmbedkitError, LackError, TargetError
+from embedkit.kernel import profile_file
+from embedkit.kernel.audit import Audit, Verdict
+from embedkit.kernel.running import audit_running
+from embedkit.target.base import Target
+from embedkit.target.facts import Facts
+from embedkit.target.opening import open_target
+from embedkit.target.preflight import Concern, Weight, judge
+from embedkit.units import format_seconds
+
+if TYPE_CHECKING:
+    from embedkit.emulate.machine import Machine, MachinePlan
+
+_QUICK_SECONDS = 10.0
+
+
+class Board:
+    """The board that answers, and the machine where it is one that this run started."""
+
+    def __init__(self, target: Target, machine: Machine | None = None) -> None:
+        self.target = target
+        self.machine = machine
+
+    def close(self, *, keep: bool) -> None:
+        """Ends the connection; a machine of ours goes on only with ``keep``."""
+        try:
+            self.target.close()
+        finally:
+            if self.machine is not None:
+                if keep:
+                    self.machine.release()
+                else:
+                    self.machine.stop()
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A board that answered. ``seconds`` from power-on, or from the first try."""
+
+    name: str
+    address: str
+    facts: Facts
+    seconds: float
+    command: tuple[str, ...] = ()
+    kept_running: bool = False
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A boot that came to nothing: a guess why, and the end of the serial line's log."""
+
+    diagnosis: str
+    last_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the board is, and what speaks against Docker there."""
+
+    name: str
+    address: str
+    facts: Facts
+    concerns: tuple[Concern, ...]
+    audit: Audit | None
+
+
+class Boot(Stage):
+    """Waits until the board answers; an emulated one is started for it."""
+
+    name = "boot"
+    title = "Boot"
+    live = True
+
+    def absent(self, chain: Chain) -> str:
+        settings = chain.settings
+        return "" if settings.target or settings.emulated else "the file names no target"
+
+    def inputs(self, chain: Chain) -> object:
+        settings = chain.settings
+        return [settings.target, settings.boot, chain.carried("compose").get("sha256")]
+
+    def verify(self, chain: Chain, record: Record) -> bool:
+        """The same board still runs, since the same boot."""
+        if chain.settings.emulated and not _is_running(name_of(chain)):
+            return False
+        target = open_target(address_of(chain), chain.hands.access)
+        try:
+            target.connect(deadline_seconds=None)
+            same = target.facts().boot_id == record.carry.get("boot_id")
+        except EmbedkitError:
+            same = False
+        if not same:
+            target.close()
+            return False
+        chain.board = Board(target)
+        return True
+
+    def preview(self, chain: Chain) -> tuple[Todo, ...]:
+        seconds = chain.settings.boot.deadline_seconds
+        wait = Todo(f"wait until {address_of(chain)} answers, {seconds} s at the most")
+        if not chain.settings.emulated:
+            return (Todo("put the card into the board and switch it on (yours to do)"), wait)
+        end = Todo("switch the machine off at the end", "", "--keep leaves it on")
+        command = " ".join(_machine_plan(chain).argv)
+        return (Todo(f"start {command}"), wait, end)
+
+    def do(self, chain: Chain) -> Done:
+        if chain.settings.emulated:
+            return self._start(chain)
+        seconds = chain.settings.boot.deadline_seconds
+        address = chain.settings.target
+        target = open_target(address, chain.hands.access)
+        chain.board = Board(target)
+        begun = time.monotonic()
+        chain.progress.say(
+            f"waiting up to {format_seconds(seconds)} for {target.address}: "
+            "put the card in and switch the board on"
+        )
+        try:
+            target.connect(deadline_seconds=seconds)
+        except TargetError as error:
+            error.hint = error.hint or (
+                "look at its serial console (embedkit console serial:///dev/ttyUSB0); "
+                "boot.deadline says how long to wait"
+            )
+            raise
+        return _answered(chain, target, time.monotonic() - begun)
+
+    def _start(self, chain: Chain) -> Done:
+        from embedkit.emulate import machine
+
+        plan = _machine_plan(chain)
+        begun = time.monotonic()
+        running = machine.start(plan, chain.progress)
+        try:
+            running.wait(chain.settings.boot.deadline_seconds)
+            took = time.monotonic() - begun
+            target = running.target()
+            chain.board = Board(target, running)
+            target.connect(deadline_seconds=_QUICK_SECONDS)
+        except machine.BootFailed as error:
+            running.stop()
+            hung = Hung(error.diagnosis, tuple(error.last_lines))
+            return Done(str(error), Tone.FAIL, hung, hint=error.hint or "", error=error)
+        except BaseException:
+            if chain.board is None:
+                running.stop()
+            raise
+        return _answered(chain, target, took, tuple(plan.argv))
+
+
+class Probe(Stage):
+    """Asks the running board what it is and has, and audits its running kernel."""
+
+    name = "probe"
+    title = "Probe the board"
+    live = True
+
+    def absent(self, chain: Chain) -> str:
+        return Boot().absent(chain)
+
+    def inputs(self, chain: Chain) -> object:
+        return []
+
+    def preview(self, chain: Chain) -> tuple[Todo, ...]:
+        return (Todo("ask the board what it is and has, and audit its running kernel"),)
+
+    def do(self, chain: Chain) -> Done:
+        target = reach(chain).target
+        facts = target.facts(refresh=True)
+        audit = audit_running(target, facts, profile_file.load(chain.settings.kernel.profile))
+        concerns = judge(facts)
+        bad = [concern.label for concern in concerns if concern.weight is Weight.FAIL]
+        if audit is not None and audit.verdict is Verdict.FAILS:
+            bad.append("kernel config")
+        value = Probed(target.name, target.address, facts, concerns, audit)
+        if bad:
+            verdict = f"Docker will not run here as it is: {', '.join(bad)}"
+            if not chain.settings.docker.force:
+                hint = "docker.force = true goes on all the same"
+                return Done(verdict, Tone.FAIL, value, hint=hint)
+            return Done(verdict, Tone.WARN, value)
+        limits = any(concern.weight is Weight.WARN for concern in concerns)
+        limits = limits or (audit is not None and audit.verdict is Verdict.LIMITS)
+        if limits:
+            return Done("Docker will run here, with limits", Tone.WARN, value)
+        return Done("ready for Docker", value=value)
+
+
+def name_of(chain: Chain) -> str:
+    """The emulated machine's name."""
+    return chain.settings.target.removeprefix(EMULATED) or chain.settings.name
+
+
+def address_of(chain: Chain) -> str:
+    """The URL under which the board is reached."""
+    return f"{EMULATED}{name_of(chain)}" if chain.settings.emulated else chain.settings.target
+
+
+def reach(chain: Chain) -> Board:
+    """The board of this run, connected to where an earlier run left it.
+
+    Raises LackError where an emulated one does not run, TargetError where none answers.
+    """
+    if chain.board is None:
+        if chain.settings.emulated and not _is_running(name_of(chain)):
+            raise LackError(
+                f"the emulated board '{name_of(chain)}' is not running",
+                hint="do the stage 'boot' as well (--from boot)",
+            )
+        target = open_target(address_of(chain), chain.hands.access)
+        chain.board = Board(target)
+        target.connect(deadline_seconds=chain.settings.boot.deadline_seconds)
+    return chain.board
+
+
+def _answered(chain: Chain, target: Target, seconds: float, command: tuple[str, ...] = ()) -> Done:
+    facts = target.facts()
+    value = Reached(target.name, target.address, facts, seconds, command, chain.keep)
+    return Done(
+        f"{facts.hostname or target.name} answers after {format_seconds(seconds)}",
+        value=value,
+        carry={"boot_id": facts.boot_id, "address": target.address},
+    )
+
+
+def _is_running(name: str) -> bool:
+    from embedkit.target import emulated
+
+    return any(state.name == name and state.alive for state in emulated.states())
+
+
+def _machine_plan(chain: Chain) -> MachinePlan:
+    from embedkit.emulate import machine
+
+    settings, boot = chain.settings, chain.settings.boot
+    medium = machine.Medium(
+        settings.image, boot.kernel, boot.initrd, boot.device_tree, boot.arguments
+    )
+    return machine.plan(
+        boards.load(settings.board),
+        medium,
+        name=name_of(chain),
+        memory=boot.memory,
+        processors=boot.processors,
+        accelerator=boot.accelerator,
+    )
