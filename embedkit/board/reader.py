@@ -110,7 +110,7 @@ def _emulation(table: Table) -> Emulation:
         memory=table.size("memory", required=True) or 0,
         processors=table.integer("processors", 1),
         drive=table.choice("drive", ("sd", "virtio"), "virtio"),
-        network=table.choice("network", ("onboard", "virtio"), "virtio"),
+        network=table.choice("network", ("onboard", "virtio", "usb"), "virtio"),
         console=table.text("console", required=True),
         card_boot=table.boolean("card-boot"),
         power_of_two=table.boolean("power-of-two"),

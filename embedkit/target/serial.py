@@ -39,13 +39,21 @@ class SerialTarget(ShellTarget):
     """``serial://`` and its kin: a login or a shell on a serial line.
 
     Commands, their output and their exit codes travel in checksummed frames, so kernel messages
-    in between damage nothing. It is slow: see ``estimate_seconds``.
+    in between damage nothing. It is slow: see ``estimate_seconds``. ``url`` and ``name`` are what
+    the target is called where that is not its address.
     """
 
     carries_binary: Literal[False] = False
 
-    def __init__(self, address: SerialAddress, *, ask: AskSecret | None = None) -> None:
-        super().__init__(address.url, address.name)
+    def __init__(
+        self,
+        address: SerialAddress,
+        *,
+        ask: AskSecret | None = None,
+        url: str = "",
+        name: str = "",
+    ) -> None:
+        super().__init__(url or address.url, name or address.name)
         self._serial = address
         self._ask = ask
         self._reader: Reader | None = None
