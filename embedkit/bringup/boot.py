@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedkit import board as boards
@@ -14,6 +15,7 @@ from embedkit.errors import EmbedkitError, LackError, TargetError
 from embedkit.kernel import profile_file
 from embedkit.kernel.audit import Audit, Verdict
 from embedkit.kernel.running import audit_running
+from embedkit.target import emulated
 from embedkit.target.base import Target
 from embedkit.target.facts import Facts
 from embedkit.target.opening import open_target
@@ -42,19 +44,22 @@ class Board:
                 if keep:
                     self.machine.release()
                 else:
-                    self.machine.stop()
+                    # Its card's overlay goes with it, so there is nothing to write back.
+                    self.machine.close()
 
 
 @dataclass(frozen=True)
 class Reached:
-    """A board that answered. ``seconds`` from power-on, or from the first try."""
+    """A board that answered. ``seconds`` from power-on, or from the first try; ``milestones``
+    are names with seconds since power-on; ``command`` and ``accelerator`` are QEMU's."""
 
     name: str
     address: str
     facts: Facts
     seconds: float
+    milestones: tuple[tuple[str, float], ...] = ()
     command: tuple[str, ...] = ()
-    kept_running: bool = False
+    accelerator: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,10 @@ class Boot(Stage):
 
     def verify(self, chain: Chain, record: Record) -> bool:
         """The same board still runs, since the same boot."""
-        if chain.settings.emulated and not _is_running(name_of(chain)):
+        address = str(record.carry.get("address", ""))
+        if chain.settings.emulated and not _is_running(address):
             return False
-        target = open_target(address_of(chain), chain.hands.access)
+        target = open_target(address, chain.hands.access)
         try:
             target.connect(deadline_seconds=None)
             same = target.facts().boot_id == record.carry.get("boot_id")
@@ -109,12 +115,13 @@ class Boot(Stage):
 
     def preview(self, chain: Chain) -> tuple[Todo, ...]:
         seconds = chain.settings.boot.deadline_seconds
-        wait = Todo(f"wait until {address_of(chain)} answers, {seconds} s at the most")
+        where = chain.settings.target or "the emulated board"
+        wait = Todo(f"wait until {where} answers, {seconds} s at the most")
         if not chain.settings.emulated:
             return (Todo("put the card into the board and switch it on (yours to do)"), wait)
         end = Todo("switch the machine off at the end", "", "--keep leaves it on")
-        command = " ".join(_machine_plan(chain).argv)
-        return (Todo(f"start {command}"), wait, end)
+        accelerator, argv = _machine_plan(chain).attempts[0]
+        return (Todo(f"start QEMU with {accelerator}", shlex.join(argv)), wait, end)
 
     def do(self, chain: Chain) -> Done:
         if chain.settings.emulated:
@@ -136,29 +143,35 @@ class Boot(Stage):
                 "boot.deadline says how long to wait"
             )
             raise
-        return _answered(chain, target, time.monotonic() - begun)
+        took = time.monotonic() - begun
+        return _answered(Reached(target.name, target.address, target.facts(), took))
 
     def _start(self, chain: Chain) -> Done:
         from embedkit.emulate import machine
 
         plan = _machine_plan(chain)
-        begun = time.monotonic()
         running = machine.start(plan, chain.progress)
         try:
-            running.wait(chain.settings.boot.deadline_seconds)
-            took = time.monotonic() - begun
+            booted = running.wait(chain.settings.boot.deadline_seconds)
             target = running.target()
-            chain.board = Board(target, running)
             target.connect(deadline_seconds=_QUICK_SECONDS)
+            facts = target.facts()
         except machine.BootFailed as error:
-            running.stop()
-            hung = Hung(error.diagnosis, tuple(error.last_lines))
-            return Done(str(error), Tone.FAIL, hung, hint=error.hint or "", error=error)
+            running.close()
+            hung = Hung(error.diagnosis.guess, error.last_lines)
+            verdict = str(error).partition("\n")[0]
+            return Done(verdict, Tone.FAIL, hung, hint=error.hint or "", error=error)
         except BaseException:
-            if chain.board is None:
-                running.stop()
+            running.close()
             raise
-        return _answered(chain, target, took, tuple(plan.argv))
+        chain.board = Board(target, running)
+        command = dict(plan.attempts)[running.state.accelerator]
+        value = Reached(
+            target.name, target.address, facts, booted.seconds, booted.milestones, command,
+            running.state.accelerator,
+        )  # fmt: skip
+        done = _answered(value)
+        return replace(done, hint=booted.note, tone=Tone.WARN) if booted.note else done
 
 
 class Probe(Stage):
@@ -199,47 +212,34 @@ class Probe(Stage):
         return Done("ready for Docker", value=value)
 
 
-def name_of(chain: Chain) -> str:
-    """The emulated machine's name."""
-    return chain.settings.target.removeprefix(EMULATED) or chain.settings.name
-
-
-def address_of(chain: Chain) -> str:
-    """The URL under which the board is reached."""
-    return f"{EMULATED}{name_of(chain)}" if chain.settings.emulated else chain.settings.target
-
-
 def reach(chain: Chain) -> Board:
     """The board of this run, connected to where an earlier run left it.
 
     Raises LackError where an emulated one does not run, TargetError where none answers.
     """
     if chain.board is None:
-        if chain.settings.emulated and not _is_running(name_of(chain)):
+        address = chain.settings.target or str(chain.carried("boot").get("address", ""))
+        if chain.settings.emulated and not _is_running(address):
             raise LackError(
-                f"the emulated board '{name_of(chain)}' is not running",
-                hint="do the stage 'boot' as well (--from boot)",
+                "the emulated board is not running",
+                where=address or None,
+                hint="do the stage 'boot' as well; --keep leaves the board running at the end",
             )
-        target = open_target(address_of(chain), chain.hands.access)
+        target = open_target(address, chain.hands.access)
         chain.board = Board(target)
         target.connect(deadline_seconds=chain.settings.boot.deadline_seconds)
     return chain.board
 
 
-def _answered(chain: Chain, target: Target, seconds: float, command: tuple[str, ...] = ()) -> Done:
-    facts = target.facts()
-    value = Reached(target.name, target.address, facts, seconds, command, chain.keep)
-    return Done(
-        f"{facts.hostname or target.name} answers after {format_seconds(seconds)}",
-        value=value,
-        carry={"boot_id": facts.boot_id, "address": target.address},
-    )
+def _answered(value: Reached) -> Done:
+    name = value.facts.hostname or value.name
+    carry = {"boot_id": value.facts.boot_id, "address": value.address}
+    return Done(f"{name} answers after {format_seconds(value.seconds)}", value=value, carry=carry)
 
 
-def _is_running(name: str) -> bool:
-    from embedkit.target import emulated
-
-    return any(state.name == name and state.alive for state in emulated.states())
+def _is_running(address: str) -> bool:
+    name = address.removeprefix(EMULATED).partition("?")[0]
+    return any(state.name == name for state in emulated.running())
 
 
 def _machine_plan(chain: Chain) -> MachinePlan:
@@ -249,11 +249,13 @@ def _machine_plan(chain: Chain) -> MachinePlan:
     medium = machine.Medium(
         settings.image, boot.kernel, boot.initrd, boot.device_tree, boot.arguments
     )
-    return machine.plan(
+    named = settings.target.removeprefix(EMULATED) or None
+    plan = machine.plan(
         boards.load(settings.board),
         medium,
-        name=name_of(chain),
+        name=named,
         memory=boot.memory,
         processors=boot.processors,
         accelerator=boot.accelerator,
     )
+    return plan if named else replace(plan, name=settings.name)

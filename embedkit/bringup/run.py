@@ -6,6 +6,7 @@ goes on with the stage that it was in.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from embedkit.bringup import state as states
 from embedkit.bringup.settings import Settings
 from embedkit.bringup.stages import Chain, Done, Hands, Result, Stage, Standing, Todo, Tone
 from embedkit.bringup.state import Digests, Record
-from embedkit.errors import EmbedkitError, InputError, LackError, did_you_mean
+from embedkit.errors import EmbedkitError, InputError, did_you_mean
 
 Describe = Callable[[Done], Mapping[str, Any]]
 
@@ -90,25 +91,30 @@ def run(
     """
     names = chosen(stages, choice)
     begun = time.monotonic()
-    state = states.load(settings.work)
-    chain = Chain(settings, hands, state, Digests(state.digests), keep=choice.keep, will_run=names)
-    if not choice.dry_run:
-        try:
-            settings.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LackError(f"cannot make the folder {settings.work}: {error.strerror}") from error
     results: list[Result] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        if not choice.dry_run:
+            stack.enter_context(states.locked(settings.work))
+        state = states.load(settings.work)
+        chain = Chain(settings, hands, state, Digests(state.digests), names)
+        stack.callback(_leave, chain, choice)
         for stage in stages:
             broken = any(result.standing is Standing.FAILED for result in results)
             result = _stage(stage, chain, choice, names, results, broken, describe, observer)
             results.append(result)
             if observer is not None:
                 observer.ended(result)
-    finally:
-        if chain.board is not None:
-            chain.board.close(keep=choice.keep)
     return Ended(chain.settings, tuple(results), state.running, time.monotonic() - begun)
+
+
+def _leave(chain: Chain, choice: Choice) -> None:
+    """Lets go of the board. What goes wrong with that changes no answer."""
+    if chain.board is None:
+        return
+    try:
+        chain.board.close(keep=choice.keep)
+    except EmbedkitError as error:
+        chain.progress.say(f"warning: the board was not left as it should be: {error}")
 
 
 def _stage(

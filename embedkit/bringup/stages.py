@@ -119,7 +119,6 @@ class Chain:
     hands: Hands
     state: State
     digests: Digests
-    keep: bool = False
     will_run: frozenset[str] = frozenset()
     kernel: tuple[KernelTree | None, KernelConfig] | None = None
     board: Board | None = None

@@ -6,6 +6,8 @@ either the stage done or the stage to be done.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -83,6 +85,31 @@ def save(state: State, folder: Path) -> None:
         "digests": state.digests,
     }
     write_atomically(folder / FILE_NAME, json.dumps(plain, indent=1).encode())
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the work folder and holds it for this process; the lock goes with the process.
+
+    Raises LackError where it cannot be made, or another bringup works there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LackError(f"cannot write into {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LackError(
+                "another bringup works with this folder",
+                where=str(folder),
+                hint="wait for its end, or give this one a folder of its own (work = …)",
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 class Digests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,7 @@ from embedkit.kernel import fragment
 from embedkit.kernel.audit import Audit
 from embedkit.media import cardmap
 from embedkit.media.outcome import Outcome
-from embedkit.report.model import Finding, Section, Status, Table
+from embedkit.report.model import Finding, Section, Status, Step, Table
 from embedkit.report.plain import to_plain
 from embedkit.units import format_seconds, format_size
 
@@ -135,11 +136,21 @@ def _outcome(value: Outcome) -> Parts:
 def _reached(value: Reached) -> Parts:
     rows = [("address", value.address), ("answers after", format_seconds(value.seconds))]
     if value.command:
-        rows.append(("emulated by", value.command[0]))
-    sections = [Section("The board", table=Table(("", ""), tuple(rows)), folded=True)]
+        rows.append(("emulated by", f"{value.command[0]}, {value.accelerator}"))
+    steps = tuple(
+        Step(name, status=Status.OK, seconds=at) for name, at in value.milestones if name != "up"
+    )
+    sections = [Section("How it is reached", table=Table(("", ""), tuple(rows)), folded=True)]
+    if steps:
+        sections.insert(0, Section("Since power-on", steps=steps))
     if value.command:
-        sections.append(Section("QEMU's command", text=" ".join(value.command), folded=True))
-    return tuple(sections), {"address": value.address, "seconds": round(value.seconds, 1)}
+        sections.append(Section("QEMU's command", text=shlex.join(value.command), folded=True))
+    return tuple(sections), {
+        "address": value.address,
+        "seconds": round(value.seconds, 1),
+        "accelerator": value.accelerator or None,
+        "milestones": {name: round(at, 2) for name, at in value.milestones},
+    }
 
 
 def _hung(value: Hung) -> Parts:
