@@ -149,10 +149,11 @@ class Boot(Stage):
     def _start(self, chain: Chain) -> Done:
         from embedkit.emulate import machine
 
+        boot = chain.settings.boot
         plan = _machine_plan(chain)
         running = machine.start(plan, chain.progress)
         try:
-            booted = running.wait(chain.settings.boot.deadline_seconds)
+            booted = running.wait(boot.deadline_seconds, boot.until)
             target = running.target()
             target.connect(deadline_seconds=_QUICK_SECONDS)
             facts = target.facts()

@@ -17,6 +17,7 @@ from embedkit.bringup.settings import (
     FILE,
     POWER_OF_TWO,
     PROOFS,
+    UNTIL,
     Boot,
     Build,
     Card,
@@ -224,6 +225,7 @@ class _Reader:
             memory=table.size("memory"),
             processors=processors or None,
             accelerator=table.choice("accelerator", ("auto", "kvm", "tcg"), "auto"),
+            until=table.choice("until", UNTIL, "any"),
             accept_new_host_key=table.boolean("accept-new-host-key"),
             legacy_ssh=table.boolean("legacy-ssh"),
         )

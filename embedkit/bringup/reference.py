@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedkit.bringup.settings import Boot, Card, Docker, Kernel, Settings
 from embedkit.bringup.stages import Chain, Done, Stage, Todo
 
+if TYPE_CHECKING:
+    from embedkit.emulate.reference import Reference
+
 # Docker's images need room that the system itself does not.
 _CARD_BYTES = 2 << 30
+# A machine that does other work at the same time needs several times as long.
+_DEADLINE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,19 @@ class Assemble(Stage):
         return Done(f"{made.board}, from {len(made.packages)} Debian packages", value=value)
 
 
-def with_parts(settings: Settings, made: object) -> Settings:
+def with_parts(settings: Settings, made: Reference) -> Settings:
     """``settings`` with all that the assembled reference board brings."""
-    from embedkit.emulate.reference import Reference
-
-    assert isinstance(made, Reference)
     return replace(
         settings,
         board=made.board,
-        kernel=Kernel(config=str(made.config), arch=made.arch),
+        kernel=Kernel(config=str(made.config)),
         card=Card(artifacts=made.folder, size=_CARD_BYTES),
-        boot=Boot(kernel=made.kernel, initrd=made.initrd, arguments=made.arguments or None),
+        boot=Boot(
+            deadline_seconds=_DEADLINE_SECONDS,
+            kernel=made.kernel,
+            initrd=made.initrd,
+            arguments=made.arguments or None,
+            until="ssh",
+        ),
         docker=Docker(bundle=made.bundle, busybox=made.busybox, allow_dynamic=True, proof="full"),
     )

@@ -10,6 +10,7 @@ EMULATED = "qemu:"
 FILE = "file:"
 POWER_OF_TWO = "power-of-two"
 PROOFS = ("none", "quick", "full")
+UNTIL = ("any", "ssh", "login")
 DEADLINE_SECONDS = 180
 
 
@@ -77,7 +78,8 @@ class Card:
 @dataclass(frozen=True)
 class Boot:
     """How the board starts, and how to get in. The files are for emulated machines that are
-    given their kernel; ``memory`` is bytes."""
+    given their kernel; ``memory`` is bytes; ``until`` is what counts as up: "ssh", "login" on
+    the serial line, or "any"."""
 
     deadline_seconds: int = DEADLINE_SECONDS
     kernel: Path | None = None
@@ -87,6 +89,7 @@ class Boot:
     memory: int | None = None
     processors: int | None = None
     accelerator: str = "auto"
+    until: str = "any"
     accept_new_host_key: bool = False
     legacy_ssh: bool = False
 
