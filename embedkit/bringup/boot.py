@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedkit import board as boards
+from embedkit.bringup.held import Board
 from embedkit.bringup.settings import EMULATED
 from embedkit.bringup.stages import Chain, Done, Stage, Todo, Tone
 from embedkit.bringup.state import Record
@@ -16,36 +17,15 @@ from embedkit.kernel import profile_file
 from embedkit.kernel.audit import Audit, Verdict
 from embedkit.kernel.running import audit_running
 from embedkit.target import emulated
-from embedkit.target.base import Target
 from embedkit.target.facts import Facts
 from embedkit.target.opening import open_target
 from embedkit.target.preflight import Concern, Weight, judge
 from embedkit.units import format_seconds
 
 if TYPE_CHECKING:
-    from embedkit.emulate.machine import Machine, MachinePlan
+    from embedkit.emulate.machine import MachinePlan
 
 _QUICK_SECONDS = 10.0
-
-
-class Board:
-    """The board that answers, and the machine where it is one that this run started."""
-
-    def __init__(self, target: Target, machine: Machine | None = None) -> None:
-        self.target = target
-        self.machine = machine
-
-    def close(self, *, keep: bool) -> None:
-        """Ends the connection; a machine of ours goes on only with ``keep``."""
-        try:
-            self.target.close()
-        finally:
-            if self.machine is not None:
-                if keep:
-                    self.machine.release()
-                else:
-                    # Its card's overlay goes with it, so there is nothing to write back.
-                    self.machine.close()
 
 
 @dataclass(frozen=True)

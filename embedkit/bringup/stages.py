@@ -15,7 +15,7 @@ from embedkit.progress import NullProgress, Progress
 from embedkit.target.opening import Access
 
 if TYPE_CHECKING:
-    from embedkit.bringup.boot import Board
+    from embedkit.bringup.held import Board
     from embedkit.docker.deploy import Deployment
     from embedkit.kernel.config import KernelConfig
     from embedkit.kernel.tree import KernelTree
