@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     choice = _choice(args)
     known = stages()
     chain.chosen(known, choice)
-    told = _Telling(ui)
+    told = Telling(ui)
     try:
         ended = chain.run(
             settings, known, choice, _hands(args, settings, ui), describe=describe, observer=told
@@ -172,7 +172,7 @@ def _confirming(args: argparse.Namespace, ui: Ui) -> Callable[[str, str], bool]:
     return confirm
 
 
-class _Telling:
+class Telling:
     """Says each stage, numbered among those that are to come."""
 
     def __init__(self, ui: Ui) -> None:
