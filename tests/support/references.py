@@ -42,7 +42,8 @@ def composed(reference: Reference, image: Path) -> Path:
 
 @contextmanager
 def booted(reference: Reference, card: Path) -> Iterator[Machine]:
-    medium = Medium(card, reference.kernel, reference.initrd, arguments=reference.arguments)
+    arguments = reference.arguments if reference.kernel else None  # else the card has them
+    medium = Medium(card, reference.kernel, reference.initrd, arguments=arguments)
     with start(plan(boards.load(reference.board), medium), NullProgress()) as machine:
         machine.wait(BOOT_SECONDS, "ssh")
         yield machine
