@@ -16,6 +16,7 @@ from embedkit.target.base import (
     AskSecret,
     Channel,
     Command,
+    CommandTimeout,
     ConnectionLost,
     Output,
     Result,
@@ -30,6 +31,8 @@ from embedkit.target.shell import ShellTarget
 
 LOGIN_SECONDS = 20.0
 _TYPING_TRIES = 6
+_STARTING_TRIES = 3
+_HELLO_SECONDS = 15.0
 _POLL_SECONDS = 0.5
 # A board that starts and has no login says nothing for so long at most.
 _BOOT_QUIET_SECONDS = 20.0
@@ -91,14 +94,26 @@ class SerialTarget(ShellTarget):
             )
         if found is Found.AGENT:
             # Left by a run that was ended: away with it, as its sequence numbers are not ours.
-            self._reader.line.write(b"\n:e\n")
-            self._reader.settle(0.4, 3.0)
-            self._reader.drop()
-        self._type_agent(self._reader)
+            self._end_agent(self._reader)
         baud = self._serial.baud or _ASSUMED_BAUD
-        exchange = Exchange(self._reader, self.name, 10 / baud)
-        exchange.hello(15.0)
+        for attempt in range(_STARTING_TRIES):
+            self._type_agent(self._reader)
+            exchange = Exchange(self._reader, self.name, 10 / baud)
+            try:
+                exchange.hello(_HELLO_SECONDS)
+                break
+            except CommandTimeout:
+                if attempt + 1 == _STARTING_TRIES:
+                    raise
+                # The line that starts it may have lost a byte, and left a quote open.
+                self._reader.line.write(b"\x03")
+                self._end_agent(self._reader)
         self._exchange = exchange
+
+    def _end_agent(self, reader: Reader) -> None:
+        reader.line.write(b"\n:e\n")
+        reader.settle(0.4, 3.0)
+        reader.drop()
 
     def _type_agent(self, reader: Reader) -> None:
         for _ in range(_TYPING_TRIES):
