@@ -118,10 +118,8 @@ class Boot(Stage):
         try:
             target.connect(deadline_seconds=seconds)
         except TargetError as error:
-            error.hint = error.hint or (
-                "look at its serial console (embedkit console serial:///dev/ttyUSB0); "
-                "boot.deadline says how long to wait"
-            )
+            more = "its serial console tells more (embedkit console serial:///dev/ttyUSB0)"
+            error.hint = "; ".join(filter(None, (error.hint, more)))
             raise
         took = time.monotonic() - begun
         return _answered(Reached(target.name, target.address, target.facts(), took))
