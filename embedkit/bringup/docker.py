@@ -19,6 +19,7 @@ from embedkit.docker.install import Options
 from embedkit.docker.proof import Proof
 from embedkit.docker.settings import Choices
 from embedkit.docker.state import ROOT
+from embedkit.errors import InputError
 
 
 class Deploy(Stage):
@@ -130,7 +131,8 @@ def _cause(done: Deployment) -> str:
 
 def _bundle(chain: Chain) -> Bundle:
     path = chain.settings.docker.bundle
-    assert path is not None
+    if path is None:
+        raise InputError("the reference board's bundle is not there yet")
     return open_cached(path, cache_folder() / "bundles")
 
 

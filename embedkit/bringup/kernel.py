@@ -69,7 +69,9 @@ class Check(Stage):
 
     def inputs(self, chain: Chain) -> object:
         kernel = chain.settings.kernel
-        return [_plain(kernel), _source_digests(chain), _profile_digest(chain, kernel)]
+        # A verdict of "fails" is one thing before a patch, another without it.
+        patched = "patch" in chain.will_run
+        return [_plain(kernel), _source_digests(chain), _profile_digest(chain, kernel), patched]
 
     def preview(self, chain: Chain) -> tuple[Todo, ...]:
         kernel = chain.settings.kernel
@@ -220,6 +222,8 @@ def _audit_after(tree: KernelTree, resolution: Resolution, profile: Profile) -> 
 
 
 def _named(kernel: Kernel) -> str:
+    if not kernel.known:
+        return "the reference board's kernel"
     return kernel.config or str(kernel.buildroot or kernel.tree)
 
 

@@ -66,6 +66,7 @@ class _Reader:
         top = self.top
         reference = top.table("reference")
         kind = reference.choice("kind", kinds, required=top.has("reference"))
+        proof = reference.choice("proof", PROOFS, "quick")
         reference.finish()
         name = top.text("name", path.stem)
         if not _NAME.fullmatch(name):
@@ -83,6 +84,8 @@ class _Reader:
             boot=self.boot(top.table("boot")),
             docker=self.docker(top.table("docker")),
         )
+        if kind:
+            found = replace(found, docker=Docker(proof=proof))
         if top.has("build"):
             found = replace(found, build=self.build(top.table("build"), found.kernel))
         self.together(found)

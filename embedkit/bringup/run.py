@@ -176,7 +176,8 @@ def _planned(stage: Stage, chain: Chain, pending: bool) -> Result:
         if not pending:
             raise
         # What it needs is made by a stage before it, which a dry run only plans.
-        todos = (Todo(f"{stage.title}: to be planned after the stages before it", str(error)),)
+        later = "planned when the stages before it are done"
+        todos = (Todo(later, "" if chain.settings.reference else str(error)),)
     return Result(stage.name, stage.title, Standing.PLANNED, todos=todos)
 
 

@@ -97,7 +97,7 @@ def _facts(
     if settings.composes and settings.board:
         rows.append(("card", str(settings.image)))
     if settings.device or settings.target:
-        rows.append(("board reached", _reached(settings)))
+        rows.append(("reached", _reached(settings)))
     if emulation:
         rows.append(("emulation", emulation))
     if not planned:
@@ -134,7 +134,8 @@ def _finding(result: Result) -> Finding:
     elif result.standing in (Standing.SKIPPED, Standing.NOT_REACHED):
         state = result.standing.value + (f" ({state})" if state else "")
     elif result.standing is Standing.PLANNED:
-        state = f"{len(result.todos)} steps"
+        count = len(result.todos)
+        state = f"{count} step{'' if count == 1 else 's'}"
     detail = ""
     if result.error is not None and result.error.where:
         detail = f"at {result.error.where}"
