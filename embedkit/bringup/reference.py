@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedkit.bringup.settings import Boot, Card, Docker, Kernel, Settings
+from embedkit.bringup.settings import Boot, Card, Kernel, Settings
 from embedkit.bringup.stages import Chain, Done, Stage, Todo
 
 if TYPE_CHECKING:
@@ -69,5 +69,7 @@ def with_parts(settings: Settings, made: Reference) -> Settings:
             arguments=made.arguments or None,
             until="ssh",
         ),
-        docker=Docker(bundle=made.bundle, busybox=made.busybox, allow_dynamic=True, proof="full"),
+        docker=replace(
+            settings.docker, bundle=made.bundle, busybox=made.busybox, allow_dynamic=True
+        ),
     )
