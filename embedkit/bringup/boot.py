@@ -65,7 +65,7 @@ class Boot(Stage):
     """Waits until the board answers; an emulated one is started for it."""
 
     name = "boot"
-    title = "Boot"
+    title = "Boot the board"
     live = True
 
     def absent(self, chain: Chain) -> str:

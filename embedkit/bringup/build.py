@@ -39,7 +39,7 @@ class BuildStage(Stage):
     """
 
     name = "build"
-    title = "Build"
+    title = "Run the build"
 
     def absent(self, chain: Chain) -> str:
         return "" if chain.settings.build is not None else "the file has no [build]"

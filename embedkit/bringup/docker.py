@@ -65,9 +65,8 @@ class Deploy(Stage):
             return Done(f"nothing was changed: {bad}", Tone.FAIL, done, hint=hint)
         failure = done.outcome.failure if done.outcome is not None else None
         if failure is not None and (proof is None or proof.basic):
-            return Done(
-                str(failure), Tone.FAIL, done, hint=failure.hint or _cause(done), error=failure
-            )
+            hint = _cause(done) or failure.hint or "the steps and the daemon's log below tell more"
+            return Done(f"{_broken(done)}: {failure}", Tone.FAIL, done, hint=hint, error=failure)
         if done.plan.empty:
             return Done(f"Docker {version} is there already", value=done)
         return Done(f"Docker {version} runs", value=done, carry={"proof_seconds": took})
@@ -123,6 +122,12 @@ class Prove(Stage):
 def _proven(proof: Proof) -> str:
     count = sum(check.ok is True for check in proof.checks)
     return f"a container ran on the board; {count} of {count} checks are well"
+
+
+def _broken(done: Deployment) -> str:
+    """The step that failed."""
+    steps = done.outcome.done if done.outcome is not None else ()
+    return next((step.step.title for step in steps if step.error), "it failed")
 
 
 def _cause(done: Deployment) -> str:

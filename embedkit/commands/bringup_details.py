@@ -172,7 +172,7 @@ def _probed(value: Probed) -> Parts:
 def _deployed(value: Deployment) -> Parts:
     told = deploy_report.Told("", "", replace(value, proof=None))
     sections = tuple(
-        section._replace(folded=section.title in ("Steps", "Before"))
+        section._replace(folded=section.title == "Before" or _all_well(section))
         for section in deploy_report.sections_of(told, Wish())
     )
     version = value.generation.version if value.generation is not None else None
@@ -182,6 +182,11 @@ def _deployed(value: Deployment) -> Parts:
         "changed": bool(outcome is not None and outcome.done),
         "blocked": value.blocked,
     }
+
+
+def _all_well(section: Section) -> bool:
+    """Whether it is a list of steps of which none failed."""
+    return bool(section.steps) and all(step.status is Status.OK for step in section.steps)
 
 
 def _proof(value: Proof) -> Parts:

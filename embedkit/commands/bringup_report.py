@@ -21,7 +21,7 @@ _STATUS = {
     Standing.SKIPPED: Status.SKIP,
     Standing.ABSENT: Status.SKIP,
     Standing.PLANNED: Status.INFO,
-    Standing.NOT_REACHED: Status.UNKNOWN,
+    Standing.NOT_REACHED: Status.SKIP,
 }
 _RAN = (Standing.DONE, Standing.FAILED)
 
@@ -100,6 +100,11 @@ def _facts(
         rows.append(("reached", _reached(settings)))
     if emulation:
         rows.append(("emulation", emulation))
+    version = next(
+        (r.shown.get("data", {}).get("version") for r in ended.results if r.stage == "deploy"), None
+    )
+    if version:
+        rows.append(("Docker", str(version)))
     if not planned:
         rows.append(("time", f"{format_seconds(ended.seconds)} in all, {_when(time.time())}"))
     if files:
@@ -221,30 +226,30 @@ def timeline(results: Sequence[Result]) -> str:
     ran = [result for result in results if result.standing in _RAN]
     if not ran:
         return ""
-    left, width, row, right = 190, 430, 26, 90
+    width, row, tail = 520, 38, 4
     whole = sum(result.seconds for result in ran) or 1.0
+    tones = {Status.OK: "fill-ok", Status.WARN: "fill-warn", Status.FAIL: "fill-fail"}
     parts = []
     at = 0.0
     for index, result in enumerate(ran):
-        x = left + width * at / whole
-        length = max(width * result.seconds / whole, 2.0)
-        y = 6 + row * index
-        tone = {Status.OK: "fill-ok", Status.WARN: "fill-warn", Status.FAIL: "fill-fail"}
-        style = tone.get(_status_of(result), "fill-info")
+        length = max((width - 2) * result.seconds / whole, 3.0)
+        x = min(1 + (width - 2) * at / whole, width - 1 - length)
+        y = row * index
+        style = tones.get(_status_of(result), "fill-info")
         parts.append(
-            f'<line x1="{left}" y1="{y + row - 4}" x2="{left + width}" y2="{y + row - 4}" '
-            'class="line" stroke="#cbd5e1"/>'
-            f'<text x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(result.title)}</text>'
-            f'<rect x="{x:.1f}" y="{y + 2}" width="{length:.1f}" height="16" rx="3" '
-            f'class="{style}" fill="#bfdbfe" stroke="#64748b"/>'
-            f'<text x="{left + width + 10}" y="{y + 15}" class="muted">'
+            f'<text x="0" y="{y + 15}">{escape(result.title)}</text>'
+            f'<text x="{width}" y="{y + 15}" text-anchor="end" class="muted">'
             f"{escape(format_seconds(result.seconds))}</text>"
+            f'<rect x="1" y="{y + 21}" width="{width - 2}" height="11" rx="3" class="line" '
+            'fill="none" stroke="#cbd5e1"/>'
+            f'<rect x="{x:.1f}" y="{y + 21}" width="{length:.1f}" height="11" rx="3" '
+            f'class="{style}" fill="#bfdbfe" stroke="#64748b"/>'
         )
         at += result.seconds
-    total, height = left + width + right, 12 + row * len(ran)
+    height = row * len(ran) + tail
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}" '
-        f'width="{total}" height="{height}" font-family="system-ui, sans-serif" font-size="13">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="system-ui, sans-serif" font-size="14">'
         + "".join(parts)
         + "</svg>"
     )

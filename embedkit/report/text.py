@@ -145,6 +145,8 @@ def _finding(finding: Finding, pad: str, page: _Page) -> list[str]:
 
 def _table(table: Table) -> list[str]:
     rows = [[one_line(cell) for cell in row] for row in table.lines()]
+    if not any(rows[0]):
+        rows = rows[1:]
     widths = [max(columns(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
