@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -92,17 +92,14 @@ def _facts(
     if settings.board:
         rows.append(("board", settings.board))
     if settings.kernel.known:
-        kernel = settings.kernel
-        rows.append(("kernel", kernel.config or str(kernel.buildroot or kernel.tree)))
+        rows.append(("kernel", _kernel(ended)))
     if settings.composes and settings.board:
         rows.append(("card", str(settings.image)))
     if settings.device or settings.target:
         rows.append(("reached", _reached(settings)))
     if emulation:
         rows.append(("emulation", emulation))
-    version = next(
-        (r.shown.get("data", {}).get("version") for r in ended.results if r.stage == "deploy"), None
-    )
+    version = _details(ended, "deploy").get("version")
     if version:
         rows.append(("Docker", str(version)))
     if not planned:
@@ -110,6 +107,20 @@ def _facts(
     if files:
         rows.append(("report", "\n".join(str(path) for path in files)))
     return rows
+
+
+def _details(ended: Ended, stage: str) -> Mapping[str, Any]:
+    """What a stage told programs; nothing where it was not done."""
+    shown = next((result.shown for result in ended.results if result.stage == stage), {})
+    data: Mapping[str, Any] = shown.get("data", {})
+    return data
+
+
+def _kernel(ended: Ended) -> str:
+    kernel = ended.settings.kernel
+    release = (_details(ended, "check").get("kernel") or {}).get("release")
+    source = kernel.config or str(kernel.buildroot or kernel.tree)
+    return f"Linux {release}, {source}" if release else source
 
 
 def _reached(settings: Settings) -> str:
