@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -54,10 +55,12 @@ class Deploy(Stage):
 
     def do(self, chain: Chain) -> Done:
         proves = "proof" in chain.will_run
+        begun = time.monotonic()
         done = _deploy(chain, proof=chain.settings.docker.proof if proves else "none")
         chain.deployment = done
         proof = done.proof
-        took = sum(check.seconds for check in proof.checks) if proof is not None else 0.0
+        # The proof's time is its own stage's.
+        took = max(0.0, time.monotonic() - begun - (_seconds(proof) if proof is not None else 0.0))
         version = done.generation.version if done.generation is not None else ""
         if done.blocked:
             bad = ", ".join(c.label for c in done.concerns if c.weight.value == "fail")
@@ -69,7 +72,10 @@ class Deploy(Stage):
             return Done(f"{_broken(done)}: {failure}", Tone.FAIL, done, hint=hint, error=failure)
         if done.plan.empty:
             return Done(f"Docker {version} is there already", value=done)
-        return Done(f"Docker {version} runs", value=done, carry={"proof_seconds": took})
+        verdict = f"Docker {version} runs"
+        if failure is not None:
+            verdict = f"Docker {version} was started, and taken back: its proof failed"
+        return Done(verdict, Tone.OK if failure is None else Tone.WARN, done, seconds=took)
 
 
 class Prove(Stage):
@@ -106,7 +112,7 @@ class Prove(Stage):
             done = _deploy(chain, proof=chain.settings.docker.proof, again=True)
             proof = done.proof
         else:
-            seconds = sum(check.seconds for check in proof.checks)
+            seconds = _seconds(proof)
         if proof is None:
             return Done("Docker is not there, so nothing was proven", Tone.FAIL)
         bad = [check for check in proof.checks if check.ok is False]
@@ -117,6 +123,10 @@ class Prove(Stage):
             )
             return Done(f"it fails: {failed}", Tone.FAIL, proof, hint=hint, seconds=seconds)
         return Done(_proven(proof), value=proof, seconds=seconds)
+
+
+def _seconds(proof: Proof) -> float:
+    return sum(check.seconds for check in proof.checks)
 
 
 def _proven(proof: Proof) -> str:
