@@ -220,7 +220,8 @@ def _await(run: _Run, step: Step, action: Await) -> None:
     target, begun = run.target, time.monotonic()
     offset = 0
     while True:
-        result = target.run(_poll(action, offset), check=False, timeout=60)
+        # One look starts the docker client, which on a slow board takes its time, too.
+        result = target.run(_poll(action, offset), check=False, timeout=READY_SECONDS)
         head, _, rest = result.stdout.partition(b"\n")
         state = head.decode("ascii", "replace").split()
         offset += len(rest)
