@@ -195,7 +195,7 @@ printf '=%s=\\n' "$p"
             raise TargetError(
                 f"there is no folder {folder}",
                 where=self.target.name,
-                hint=f"embedkit run TARGET -- mkdir -p {folder}",
+                hint=f"embedkit run TARGET -- mkdir -p {quote_path(folder)}",
             )
         return self._read(rest)
 
