@@ -78,6 +78,7 @@ COMMANDS = (
     Command("oci merge", "oci_merge", "merge images of several platforms into one"),
     Command("oci inspect", "oci_inspect", "layers, waste, programs and oddities of an image"),
     Command("oci resolve", "oci_resolve", "which entry each client takes for a platform"),
+    Command("oci load", "oci_load", "bring an image onto a board, and run it there"),
     Command("oci copy", "oci_copy", "copy an image between archive, layout and registry"),
     Command("oci push", "oci_push", "copy an image into a registry"),
     Command("oci pull", "oci_pull", "copy an image out of a registry"),
@@ -88,6 +89,11 @@ COMMANDS = (
     Command("binfmt status", "binfmt_status", "which foreign programs this machine runs, and how"),
     Command("binfmt register", "binfmt_register", "let this machine run foreign programs"),
     Command("binfmt unregister", "binfmt_unregister", "stop this machine running foreign programs"),
+    Command("emulate", "emulate", "boot a board under QEMU, from its card image or a kernel"),
+    Command("emulate list", "emulate_list", "the emulated boards that run"),
+    Command("emulate stop", "emulate_stop", "shut an emulated board down"),
+    Command("emulate console", "emulate_console", "an emulated board's serial console"),
+    Command("emulate log", "emulate_log", "what an emulated board said on its serial line"),
     Command("chroot", "chroot", "run a command in another architecture's root file system"),
 )
 

@@ -129,7 +129,8 @@ class Emulation:
 
     ``card_boot``: QEMU's machine starts from a card image as the board does; otherwise the
     kernel is given on the command line. ``drive`` is how the card is attached ("sd" or
-    "virtio"). ``power_of_two``: the image's size must be one. ``substitute``: the machine is
+    "virtio"), ``network`` how the board's network is ("onboard", "virtio", "usb").
+    ``power_of_two``: the image's size must be one. ``substitute``: the machine is
     not the board's, only its architecture is.
     """
 

@@ -39,6 +39,7 @@ TYPE_GUIDS = {
     "root-arm": "69dad710-2ce4-4e3c-b16c-21a1d49abed3",
     "root-arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae",
     "root-riscv64": "72ec70a6-cf74-40e6-bd49-4bda08e8f224",
+    "root-x86-64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
 }
 _TYPE_BYTES = {"linux": 0x83, "fat": 0x0C, "esp": 0xEF}
 _HOLE = re.compile(r"\(\s*([^;]+?)\s*;\s*([^)]+?)\s*\)")
@@ -110,7 +111,7 @@ def _emulation(table: Table) -> Emulation:
         memory=table.size("memory", required=True) or 0,
         processors=table.integer("processors", 1),
         drive=table.choice("drive", ("sd", "virtio"), "virtio"),
-        network=table.choice("network", ("onboard", "virtio"), "virtio"),
+        network=table.choice("network", ("onboard", "virtio", "usb"), "virtio"),
         console=table.text("console", required=True),
         card_boot=table.boolean("card-boot"),
         power_of_two=table.boolean("power-of-two"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TARGET_HELP = (
     "ssh://[user@]host[:port] (or just host), serial:///dev/ttyUSB0?baud=115200, "
-    "serial+tcp://host:port, serial+rfc2217://host:port, serial+unix:///path, local:; "
+    "serial+tcp://host:port, serial+rfc2217://host:port, serial+unix:///path, qemu:NAME, local:; "
     "uboot://… for a U-Boot prompt"
 )
 
@@ -32,7 +32,7 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("connection")
     group.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="keep trying to connect for so long, as while the board boots",
     )
@@ -49,7 +49,8 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """For argparse: a number of seconds above 0."""
     try:
         value = float(text)
     except ValueError:

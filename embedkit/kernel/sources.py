@@ -28,7 +28,7 @@ _HEAD = 64 << 10
 _PIECE = 1 << 20
 _MAX_HELD = 64 << 20
 _MAX_FILE = 4 << 30
-_TARGETS = ("ssh://", "serial://", "serial+", "local:")
+_TARGETS = ("ssh://", "serial://", "serial+", "local:", "qemu:")
 _URLS = ("http://", "https://", "ftp://")
 # A shell's <(command) is a pipe under such a name: it is open already, so reading it never hangs
 # for want of a writer.
@@ -103,8 +103,8 @@ def load(
     """The kernel config in ``source``: a path, ``-``, a target, or None for the running kernel.
 
     ``stdin`` stands in for standard input, ``root`` for the machine's root folder; ``target``
-    opens ``ssh://…``, ``serial://…`` and ``local:``. The config's ``origin`` tells the way:
-    ``zImage (zImage → gzip at 0x4a10 → IKCONFIG)``.
+    opens ``ssh://…``, ``serial://…``, ``qemu:…`` and ``local:``. The config's ``origin`` tells
+    the way: ``zImage (zImage → gzip at 0x4a10 → IKCONFIG)``.
 
     Raises InputError where there is no kernel config, LackError where it may not be read.
     """

@@ -2,7 +2,8 @@
 
 ``ssh://[user@]host[:port]``, ``serial:///dev/ttyUSB0?baud=115200``, ``serial+tcp://host:port``,
 ``serial+rfc2217://host:port``, ``serial+unix:///path``, ``local:``; with ``uboot`` in place of
-``serial`` the board is expected at its U-Boot prompt. A bare ``[user@]host`` means SSH.
+``serial`` the board is expected at its U-Boot prompt. ``qemu:NAME`` is a board that embedkit
+emulates. A bare ``[user@]host`` means SSH.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ SERIAL_KINDS = ("device", "tcp", "rfc2217", "unix")
 _SCHEMES = (
     "ssh",
     "local",
+    "qemu",
     *(
         f"{shell}{way}"
         for shell in ("serial", "uboot")
         for way in ("", "+tcp", "+rfc2217", "+unix")
     ),
 )
-_HINT = "for example ssh://root@board, serial:///dev/ttyUSB0?baud=115200 or local:"
+_HINT = "for example ssh://root@board, serial:///dev/ttyUSB0?baud=115200, qemu:NAME or local:"
 # A host name ends up in ProxyCommand lines, which a shell reads, so only what a name, an
 # address or an alias in ssh_config can be is let in (OpenSSH 9.6 does the same).
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]*\$?")
+# A folder is called so: no separators, nothing hidden, short enough for a host name.
+QEMU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+QEMU_WAYS = ("ssh", "serial")
 # The speeds of Linux's termios; others exist, but a typing error is far more likely.
 BAUDS = (
     1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600,
@@ -94,19 +99,34 @@ class LocalAddress:
     name: str = "local"
 
 
-Address = SshAddress | SerialAddress | LocalAddress
+@dataclass(frozen=True)
+class QemuAddress:
+    """``qemu:NAME``: an emulated board of this user. ``via`` is one of QEMU_WAYS; "" leaves the
+    way to what its boot showed."""
+
+    name: str
+    via: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"qemu:{self.name}{f'?via={self.via}' if self.via else ''}"
+
+
+Address = SshAddress | SerialAddress | LocalAddress | QemuAddress
 
 
 def parse_address(text: str) -> Address:
     """Reads a target URL. Raises InputError; its message never repeats a password."""
     if text in ("local:", "local"):
         return LocalAddress()
+    if text.startswith("qemu:"):
+        return _qemu(text.removeprefix("qemu:"))
     if "://" not in text:
         if re.match(r"[a-z0-9+]+:(?!\d*$)", text):
             _no_such_scheme(text.partition(":")[0], text)
         text = f"ssh://{text}"
     scheme, _, _ = text.partition("://")
-    if scheme not in _SCHEMES or scheme == "local":
+    if scheme not in _SCHEMES or scheme in ("local", "qemu"):
         _no_such_scheme(scheme, text)
     try:
         parts = urlsplit(text)
@@ -165,6 +185,21 @@ def _host(host: str) -> str:
             hint=_HINT,
         )
     return host
+
+
+def _qemu(text: str) -> QemuAddress:
+    name, _, query = text.partition("?")
+    options = _options(query)
+    _only(options, ("via",))
+    via = options.get("via", "")
+    if via not in ("", *QEMU_WAYS):
+        raise InputError(f"via is {' or '.join(QEMU_WAYS)}, not '{via}'")
+    if not QEMU_NAME.fullmatch(name):
+        raise InputError(
+            "an emulated board's name is letters, digits, '.', '_' and '-'",
+            hint="write qemu:NAME; 'embedkit emulate list' shows the names",
+        )
+    return QemuAddress(name, via)
 
 
 def _ssh(

@@ -7,14 +7,14 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from embedkit import process
 from embedkit.errors import InputError, LackError
-from embedkit.target.address import LocalAddress, SshAddress, parse_address
+from embedkit.target.address import LocalAddress, QemuAddress, SshAddress, parse_address
 from embedkit.target.base import AskSecret, Closing, ConnectionLost
 from embedkit.target.noise import without_ansi
 
@@ -148,9 +148,14 @@ class _LocalConsole:
 def open_console(
     url: str, access: Access, *, columns: int = 80, rows: int = 24, wait: float | None = None
 ) -> Console:
-    """The console at ``url``: the bare line for serial and U-Boot targets, a login shell over
-    SSH. Raises what connecting raises."""
+    """The console at ``url``: the bare line for serial and U-Boot targets and emulated boards, a
+    login shell over SSH. Raises what connecting raises."""
     address = parse_address(url)
+    if isinstance(address, QemuAddress):
+        from embedkit.target.emulated import locate
+
+        # A board's console is its serial line, also where SSH would answer.
+        _, address = locate(replace(address, via=address.via or "serial"))
     if isinstance(address, LocalAddress):
         return _LocalConsole()
     if isinstance(address, SshAddress):

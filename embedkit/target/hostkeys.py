@@ -110,9 +110,10 @@ def _hashed(field: str, label: str) -> bool:
 
 
 def check(
-    label: str, name: str, key_type: str, blob: bytes, known: Sequence[KnownKey], *, accept: bool
+    label: str, file: Path, key_type: str, blob: bytes, known: Sequence[KnownKey], *, accept: bool
 ) -> bool:
     """Whether to go on with a host that shows this key; True where it had to be accepted newly.
+    ``file`` is where it would be stored.
 
     Raises HostKeyRefused for a key that is revoked, that differs from all known ones (always),
     or that is unknown where ``accept`` is off.
@@ -139,16 +140,14 @@ def check(
         raise HostKeyRefused(
             f"the host key of {label} is not known: {shown}",
             hint="if that is the board's fingerprint, run it again with --accept-new-host-key "
-            f"(it is stored in {accepted_file(name)})",
+            f"(it is stored in {file})",
         )
     return True
 
 
-def store(label: str, name: str, key_type: str, blob: bytes) -> Path:
-    """Adds an accepted key to the board's file. Raises LackError where it cannot be written."""
-    file = accepted_file(name)
+def store(label: str, file: Path, key_type: str, blob: bytes) -> None:
+    """Adds an accepted key to ``file``. Raises LackError where it cannot be written."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     before = file.read_bytes() if file.exists() else b""
     line = f"{label} {key_type} {base64.b64encode(blob).decode()}\n"
     write_atomically(file, before + line.encode(), mode=0o600)
-    return file

@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from embedkit.errors import LackError
@@ -122,12 +123,31 @@ def open_line(address: SerialAddress) -> Line:
     return PortLine(port, address.name)
 
 
+def connect_unix(path: Path) -> socket.socket:
+    """A stream to the Unix socket ``path``, however long that is. Raises OSError.
+
+    The kernel takes 107 bytes (unix(7)); a longer one is reached through its folder.
+    """
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if len(os.fsencode(path)) <= 107:
+            connected.connect(os.fspath(path))
+        else:
+            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+            try:
+                connected.connect(f"/proc/self/fd/{folder}/{path.name}")
+            finally:
+                os.close(folder)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
 def _connected(address: SerialAddress) -> socket.socket:
     try:
         if address.kind == "unix":
-            connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connected.connect(address.path)
-            return connected
+            return connect_unix(Path(address.path))
         connected = socket.create_connection((address.host, address.port), _CONNECT_SECONDS)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.settimeout(None)

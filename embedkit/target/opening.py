@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from embedkit.errors import InputError
-from embedkit.target.address import LocalAddress, SerialAddress, SshAddress, parse_address
+from embedkit.target.address import (
+    LocalAddress,
+    QemuAddress,
+    SerialAddress,
+    SshAddress,
+    parse_address,
+)
 from embedkit.target.base import AskSecret, Target
 
 
@@ -28,8 +34,8 @@ class Access:
 def open_target(url: str, access: Access | None = None) -> Target:
     """The target at ``url``; it connects on first use.
 
-    Raises InputError for a URL that cannot be understood, or that names a U-Boot prompt, which
-    is no shell (see :func:`open_uboot`).
+    Raises InputError for a URL that cannot be understood, for an emulated board that does not
+    run, and for a U-Boot prompt, which is no shell (see :func:`open_uboot`).
     """
     access = access or Access()
     address = parse_address(url)
@@ -37,6 +43,8 @@ def open_target(url: str, access: Access | None = None) -> Target:
         from embedkit.target.local import LocalTarget
 
         return LocalTarget()
+    if isinstance(address, QemuAddress):
+        return _emulated(address, access)
     if isinstance(address, SshAddress):
         from embedkit.target.ssh import SshTarget
 
@@ -54,6 +62,26 @@ def open_target(url: str, access: Access | None = None) -> Target:
             hint="'embedkit run', 'put' (into memory) and 'console' work there",
         )
     return _serial(address, access)
+
+
+def _emulated(address: QemuAddress, access: Access) -> Target:
+    from embedkit.target.emulated import locate, ssh_settings
+
+    state, place = locate(address)
+    if isinstance(place, SerialAddress):
+        from embedkit.target.serial import SerialTarget
+
+        return SerialTarget(place, ask=access.ask, url=address.url, name=state.name)
+    from embedkit.target.ssh import SshTarget
+
+    return SshTarget(
+        place,
+        ask=access.ask,
+        legacy=access.legacy,
+        config=ssh_settings(state, place),
+        url=address.url,
+        name=state.name,
+    )
 
 
 def _serial(address: SerialAddress, access: Access) -> Target:

@@ -25,8 +25,8 @@ from embedkit.target.base import (
 )
 from embedkit.target.exchange import Exchange
 from embedkit.target.line import Reader, open_line
-from embedkit.target.login import Found, log_in
-from embedkit.target.noise import readings
+from embedkit.target.login import LOGIN, Found, log_in
+from embedkit.target.noise import readings, tail_line
 from embedkit.target.shell import ShellTarget
 
 LOGIN_SECONDS = 20.0
@@ -34,6 +34,8 @@ _TYPING_TRIES = 6
 _STARTING_TRIES = 3
 _HELLO_SECONDS = 15.0
 _POLL_SECONDS = 0.5
+# A board that starts and has no login says nothing for so long at most.
+_BOOT_QUIET_SECONDS = 20.0
 # A line of 115200 baud is assumed where a network line does not tell, for waiting only.
 _ASSUMED_BAUD = 115200
 
@@ -42,13 +44,21 @@ class SerialTarget(ShellTarget):
     """``serial://`` and its kin: a login or a shell on a serial line.
 
     Commands, their output and their exit codes travel in checksummed frames, so kernel messages
-    in between damage nothing. It is slow: see ``estimate_seconds``.
+    in between damage nothing. It is slow: see ``estimate_seconds``. ``url`` and ``name`` are what
+    the target is called where that is not its address.
     """
 
     carries_binary: Literal[False] = False
 
-    def __init__(self, address: SerialAddress, *, ask: AskSecret | None = None) -> None:
-        super().__init__(address.url, address.name)
+    def __init__(
+        self,
+        address: SerialAddress,
+        *,
+        ask: AskSecret | None = None,
+        url: str = "",
+        name: str = "",
+    ) -> None:
+        super().__init__(url or address.url, name or address.name)
         self._serial = address
         self._ask = ask
         self._reader: Reader | None = None
@@ -215,6 +225,23 @@ class SerialTarget(ShellTarget):
     def reconnect(self, *, deadline_seconds: float = 60.0) -> None:
         self._drop()
         self.connect(deadline_seconds=deadline_seconds)
+
+    def _come_back(self, seconds: float) -> None:
+        """Says nothing while the board starts: a key that it hears stops U-Boot at its prompt,
+        and QEMU's PL011 hears nothing more once its buffer was full before Linux looked."""
+        self._drop()
+        ends = time.monotonic() + seconds
+        reader = Reader(open_line(self._serial))
+        try:
+            quiet_since = time.monotonic()
+            while (now := time.monotonic()) < ends and now - quiet_since < _BOOT_QUIET_SECONDS:
+                if reader.more(_POLL_SECONDS):
+                    quiet_since = time.monotonic()
+                elif LOGIN.search(tail_line(bytes(reader.buffer))):
+                    break
+        finally:
+            reader.line.close()
+        self.reconnect(deadline_seconds=max(1.0, ends - time.monotonic()))
 
     def close(self) -> None:
         """Leaves the board's console as it was: the agent ends, the shell stays logged in."""

@@ -24,6 +24,7 @@ from embedkit.target.base import (
     script,
 )
 from embedkit.target.shell import ShellTarget
+from embedkit.target.sshconfig import HostConfig
 from embedkit.target.sshconnect import Connection, Connector
 
 _READ_BYTES = 256 << 10
@@ -34,7 +35,11 @@ _UNKNOWN_EXIT = 255
 
 
 class SshTarget(ShellTarget):
-    """``ssh://``. ``say`` hears of things worth a line (a host key that was stored)."""
+    """``ssh://``. ``say`` hears of things worth a line (a host key that was stored).
+
+    ``config`` stands in place of what ssh_config says; ``url`` and ``name`` are what the target
+    is called where that is not its address.
+    """
 
     def __init__(
         self,
@@ -44,10 +49,13 @@ class SshTarget(ShellTarget):
         accept_new_host_key: bool = False,
         legacy: bool = False,
         say: Callable[[str], None] | None = None,
+        config: HostConfig | None = None,
+        url: str = "",
+        name: str = "",
     ) -> None:
-        super().__init__(address.url, address.name)
+        super().__init__(url or address.url, name or address.name)
         self._ssh = address
-        self._connector = Connector(ask, accept_new_host_key, legacy, say)
+        self._connector = Connector(ask, accept_new_host_key, legacy, say, config)
         self._connection: Connection | None = None
 
     def connect(self, *, deadline_seconds: float | None = None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import InputError
+from embedkit.target import hostkeys
 from embedkit.target.address import SshAddress, parse_address
 
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -34,6 +35,7 @@ class HostConfig:
     proxy_command: str | None
     known_hosts: tuple[Path, ...]
     accept_new: bool
+    accepted: Path  # where a key is stored that was accepted
 
 
 def read_host(address: SshAddress) -> HostConfig:
@@ -79,6 +81,7 @@ def read_host(address: SshAddress) -> HostConfig:
         proxy_command=None if jumps or proxy in ("", "none") else proxy,
         known_hosts=tuple(Path(word).expanduser() for word in _words(known) if word != "none"),
         accept_new=value("stricthostkeychecking") in ("no", "off", "accept-new"),
+        accepted=hostkeys.accepted_file(address.name),
     )
 
 

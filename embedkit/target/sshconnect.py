@@ -60,12 +60,14 @@ class Connection:
 
 @dataclass(frozen=True)
 class Connector:
-    """Connects with one set of permissions. ``say`` hears of a host key that was stored."""
+    """Connects with one set of permissions. ``say`` hears of a host key that was stored;
+    ``config`` stands in place of what ssh_config says."""
 
     ask: AskSecret | None = None
     accept_new_host_key: bool = False
     legacy: bool = False
     say: Callable[[str], None] | None = None
+    config: HostConfig | None = None
 
     def connect(self, address: SshAddress, deadline_seconds: float | None) -> Connection:
         """A connection to ``address``; with a deadline, tried until it is reached.
@@ -73,7 +75,7 @@ class Connector:
         Raises ConnectionLost where it cannot be reached, AuthenticationFailed, HostKeyRefused,
         InputError for an unusable ssh_config, TargetError where no algorithm is common.
         """
-        config = read_host(address)
+        config = self.config or read_host(address)
         ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         wait = 0.25
         while True:
@@ -181,26 +183,25 @@ class Connector:
         )
 
     def _known(self, config: HostConfig, label: str) -> list[hostkeys.KnownKey]:
-        files = (*config.known_hosts, hostkeys.accepted_file(config.address.name))
+        files = (*config.known_hosts, config.accepted)
         return hostkeys.known_keys(label, files)
 
     def _check_host_key(self, config: HostConfig, transport: paramiko.Transport) -> None:
         label = hostkeys.host_label(config.label_host, config.port)
         key = transport.get_remote_server_key()
-        name = config.address.name
         new = hostkeys.check(
             label,
-            name,
+            config.accepted,
             key.get_name(),
             key.asbytes(),
             self._known(config, label),
             accept=self.accept_new_host_key or config.accept_new,
         )
         if new:
-            file = hostkeys.store(label, name, key.get_name(), key.asbytes())
+            hostkeys.store(label, config.accepted, key.get_name(), key.asbytes())
             if self.say is not None:
                 shown = f"{key.get_name()} {hostkeys.fingerprint(key.asbytes())}"
-                self.say(f"stored the host key of {label}, {shown}, in {file}")
+                self.say(f"stored the host key of {label}, {shown}, in {config.accepted}")
 
     def _authenticate(self, config: HostConfig, transport: paramiko.Transport) -> None:
         try:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from embedkit.target import hostkeys
 from embedkit.target.base import HostKeyRefused
 
+FILE = Path("/state/host-keys/board")
+
 
 def blob(kind: str = "ssh-ed25519", body: bytes = b"k" * 32) -> bytes:
     return len(kind).to_bytes(4, "big") + kind.encode() + len(body).to_bytes(4, "big") + body
@@ -66,23 +68,23 @@ def known(data: bytes, *, revoked: bool = False) -> hostkeys.KnownKey:
 
 
 def test_the_known_key_passes() -> None:
-    new = hostkeys.check("board", "board", "ssh-ed25519", blob(), [known(blob())], accept=False)
+    new = hostkeys.check("board", FILE, "ssh-ed25519", blob(), [known(blob())], accept=False)
     assert not new
 
 
 def test_an_unknown_key_is_refused_with_its_fingerprint_and_the_option() -> None:
     with pytest.raises(HostKeyRefused) as refused:
-        hostkeys.check("board", "board", "ssh-ed25519", blob(), [], accept=False)
+        hostkeys.check("board", FILE, "ssh-ed25519", blob(), [], accept=False)
     assert hostkeys.fingerprint(blob()) in str(refused.value)
     assert "--accept-new-host-key" in str(refused.value.hint)
-    assert hostkeys.check("board", "board", "ssh-ed25519", blob(), [], accept=True)
+    assert hostkeys.check("board", FILE, "ssh-ed25519", blob(), [], accept=True)
 
 
 @pytest.mark.parametrize("accept", [True, False])
 def test_a_changed_key_is_refused_always(accept: bool) -> None:
     other = known(blob(body=b"o" * 32))
     with pytest.raises(HostKeyRefused, match="CHANGED") as refused:
-        hostkeys.check("board", "board", "ssh-ed25519", blob(), [other], accept=accept)
+        hostkeys.check("board", FILE, "ssh-ed25519", blob(), [other], accept=accept)
     assert "known_hosts:3" in str(refused.value)
 
 
@@ -90,15 +92,16 @@ def test_a_changed_key_is_refused_always(accept: bool) -> None:
 def test_a_revoked_key_is_refused_always(accept: bool) -> None:
     with pytest.raises(HostKeyRefused, match="revoked"):
         revoked = [known(blob()), known(blob(), revoked=True)]
-        hostkeys.check("board", "board", "ssh-ed25519", blob(), revoked, accept=accept)
+        hostkeys.check("board", FILE, "ssh-ed25519", blob(), revoked, accept=accept)
 
 
 def test_accepted_keys_are_kept_for_each_board(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    first = hostkeys.store("board", "board", "ssh-ed25519", blob())
-    hostkeys.store("other", "other", "ssh-ed25519", blob(body=b"o" * 32))
-    assert first == hostkeys.accepted_file("board")
+    first, other = hostkeys.accepted_file("board"), hostkeys.accepted_file("other")
+    hostkeys.store("board", first, "ssh-ed25519", blob())
+    hostkeys.store("other", other, "ssh-ed25519", blob(body=b"o" * 32))
+    assert first != other
     assert first.stat().st_mode & 0o077 == 0
     assert [key.blob for key in hostkeys.known_keys("board", [first])] == [blob()]
