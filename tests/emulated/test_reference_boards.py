@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,25 @@ def test_no_way_in_but_the_key(arm_board: Machine) -> None:
     )  # fmt: skip
     assert done.returncode == 255
     assert "Permission denied (publickey)" in done.stderr
+
+
+def test_clock_in_1970_is_found_before_anything_is_copied(
+    arm_board: Machine, arm_reference: Reference
+) -> None:
+    """As on a board without a battery; containers run all the same, pulling does not."""
+    url = arm_board.state.url
+    with arm_board.target() as target:
+        target.run("date -s '1970-01-01 00:01:00'")
+        try:
+            code, report = embedkit(
+                "deploy", url, "--bundle", arm_reference.bundle, "--allow-dynamic", "--dry-run"
+            )
+        finally:
+            target.run(f"date -s @{int(time.time())}")
+        assert code == 0 and not report["data"]["targets"][0]["blocked"], report
+        clock = next(one for one in report["findings"] if one["id"] == "clock")
+        assert clock["status"] == "warn" and clock["state"].endswith("days behind")
+        assert target.run("ls -d /opt/embedkit", check=False).exit_code != 0
 
 
 def test_docker_runs_a_container_on_arm(arm_docker: str) -> None:

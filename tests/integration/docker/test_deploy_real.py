@@ -17,7 +17,7 @@ from support.debian import NotToBeHad, give_up
 from support.dockerboard import Board, bundle_folder, programs, remove_cgroups
 from support.standin import NAMES
 
-from embedkit.commands.deploy import kernel_causes
+from embedkit.bringup.causes import kernel_causes
 from embedkit.docker import proofelf
 from embedkit.docker.bundle import Bundle, open_bundle
 from embedkit.docker.deploy import Deployment, SharedBundle, Wish, deploy
