@@ -112,11 +112,11 @@ def test_an_image_is_built_loaded_and_run(
     assert (ended.returncode, ended.stdout) == (9, "armv7l\na b\n"), ended.stderr
     assert "box:1 loaded with" in ended.stderr
     # One more layer on top: nothing else travels.
-    hello = images.programs(tmp_path / "programs")["linux/arm/v6"]
+    hello = images.programs(tmp_path / "programs")["linux/arm/v7"]
     done("oci", "build", hello, "--from", box, "-t", "app:1", "-o", app)
     told = done("oci", "load", app, arm_docker, "--run")
     assert layers_there(told) == [True, False] and told["data"]["sent"]["bytes"] < 30_000
-    assert told["data"]["stdout"] == "hello from linux/arm/v6\n"
+    assert told["data"]["stdout"] == "hello from linux/arm/v7\n"
     assert done("oci", "load", app, arm_docker, "--name", "again:1")["data"]["present"]
 
 
