@@ -19,7 +19,7 @@ from embedkit.progress import NullProgress
 from embedkit.target.emulated import authorized_key
 from support import debian
 
-BOOT_SECONDS = 300  # on a loaded machine; a quiet one needs a tenth
+BOOT_SECONDS = 600  # on a loaded machine; a quiet one needs a twentieth
 
 
 def assembled(kind: str) -> Reference:
