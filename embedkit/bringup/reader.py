@@ -26,14 +26,13 @@ from embedkit.bringup.settings import (
     Settings,
 )
 from embedkit.errors import InputError
+from embedkit.media.layout import card_size
 from embedkit.schema import Problems, Table, read_toml
 from embedkit.target.address import parse_address
-from embedkit.units import parse_size
 
 _PREFERENCES = ("auto", "y", "m")
 _WORK = ".bringup"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
-_SIZE_STEP = 4096
 
 
 def read(
@@ -197,11 +196,9 @@ class _Reader:
         bytes_ = None
         if size and size != POWER_OF_TWO:
             try:
-                bytes_ = parse_size(size)
+                bytes_ = card_size(size)
             except InputError as error:
                 self.problems.add(table.at("size"), f"{error.message}; or '{POWER_OF_TWO}'")
-            if bytes_ is not None and bytes_ % _SIZE_STEP:
-                self.problems.add(table.at("size"), f"{size} is not a multiple of 4 KiB")
         found = Card(
             layout=table.text("layout") or None,
             artifacts=self.path(table, "artifacts"),

@@ -16,12 +16,13 @@ from embedkit.media.layout import (
     Extent,
     FileSource,
     FilesystemSource,
+    card_size,
 )
 from embedkit.media.planner import plan
 from embedkit.media.publish import Published, publish
 from embedkit.report.model import Report, Section, Status, Step
 from embedkit.ui import Ui
-from embedkit.units import SECTOR, format_size, parse_size
+from embedkit.units import SECTOR, format_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +82,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     if args.size and not power_of_two:
         if args.size.isdigit() or did_you_mean(args.size, ["power-of-two"]):
             raise InputError(f"--size {args.size}: write '8GB', '512MiB' or 'power-of-two'")
-        size = parse_size(args.size)
-        if size % 4096:
-            raise InputError(f"--size {args.size} is not a multiple of 4 KiB")
+        size = card_size(args.size)
     card = card_plan(args, size_bytes=size, power_of_two=power_of_two)
     if args.dry_run:
         return _report(card, "nothing was written: this is the plan", None)

@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from embedkit.errors import InputError
 from embedkit.media.ranges import Range, Span
 from embedkit.media.tables import PartitionTable
+from embedkit.units import parse_size
+
+# File systems come in blocks of 4 KiB; a card of 4 GB has half a block too many.
+_SIZE_STEP = 4096
 
 
 class RegionKind(StrEnum):
@@ -131,3 +136,12 @@ class CardPlan:
         if before:
             return f"gap after {max(before, key=lambda region: region.end).name}"
         return "gap at the card's start"
+
+
+def card_size(text: str) -> int:
+    """The bytes of a card that is said to have ``text`` ("4GB", "512MiB"), in whole blocks of
+    4 KiB. Raises InputError for what is no size, or less than a block."""
+    size = parse_size(text) // _SIZE_STEP * _SIZE_STEP
+    if size == 0:
+        raise InputError(f"{text} is too small for a card")
+    return size

@@ -108,7 +108,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         "kernel.profile: must be a text",
         "kernel.prefr: unknown key; did you mean 'prefer'?",
         "build.command: is missing",
-        "card.size: 7 is not a multiple of 4 KiB",
+        "card.size: 7 is too small for a card",
         "boot.deadline: -1",
         "docker.bundle: no such file",
         "docker.proof: 'ful' is not known; did you mean 'full'?",
