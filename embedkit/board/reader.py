@@ -39,6 +39,7 @@ TYPE_GUIDS = {
     "root-arm": "69dad710-2ce4-4e3c-b16c-21a1d49abed3",
     "root-arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae",
     "root-riscv64": "72ec70a6-cf74-40e6-bd49-4bda08e8f224",
+    "root-x86-64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
 }
 _TYPE_BYTES = {"linux": 0x83, "fat": 0x0C, "esp": 0xEF}
 _HOLE = re.compile(r"\(\s*([^;]+?)\s*;\s*([^)]+?)\s*\)")
