@@ -85,7 +85,7 @@ case $1 in
 start)
 	[ -e /sys/class/net/eth0 ] || exit 0
 	ip link set eth0 up
-	udhcpc -i eth0 -b -t 4 -T 2 -A 10 -p $pid -x hostname:"$(hostname)" >/dev/null 2>&1 ;;
+	udhcpc -i eth0 -b -t 4 -T 2 -A 10 -p $pid -s /usr/share/udhcpc/default.script -x hostname:"$(hostname)" >/dev/null 2>&1 ;;
 stop)
 	[ -s $pid ] && kill "$(cat $pid)"
 	[ -e /sys/class/net/eth0 ] && ip link set eth0 down ;;

@@ -1,0 +1,172 @@
+"""What a board with one of the kernels says: its preflight, its daemon, the proof, and by hand
+what the proof does not use."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedkit.docker.engine import open_engine
+from embedkit.docker.proof import Asked, prove
+from embedkit.docker.proofimage import archive
+from embedkit.errors import EmbedkitError
+from embedkit.target.base import Target
+from embedkit.target.facts import Facts
+from embedkit.target.preflight import Weight, judge
+from experiments.variants import Variant
+
+_SERVICE = "/etc/init.d/S60docker"
+_LOG = "/var/log/docker.log"
+_READY_SECONDS = 180.0
+_PROBE_SECONDS = 120.0
+_LONGEST = 600
+
+# The image that the probes run; the daemon is asked as a user would.
+_DOCKER = (
+    ("docker info", "docker info 2>&1 | grep -i warning"),
+    ("docker create --memory", "docker create --memory 16m probe true"),
+    ("docker create --cpu-shares", "docker create --cpu-shares 512 probe true"),
+    ("docker create --cpuset-cpus", "docker create --cpuset-cpus 0 probe true"),
+    (
+        "docker network create, enable_icc=false",
+        (
+            "docker network create -o com.docker.network.bridge.enable_icc=false apart && "
+            "docker network rm apart"
+        ),
+    ),
+    (
+        "docker network create --ipv6",
+        "docker network create --ipv6 --subnet fd00:7::/64 six && docker network rm six",
+    ),
+    (
+        "docker pause",
+        (
+            "docker run -d --network none --name paused probe sleep 100 && docker pause paused && "
+            "docker unpause paused && docker stats --no-stream paused; docker rm -f paused"
+        ),
+    ),
+)
+# What Docker asks for in a swarm, or in later versions than the board's.
+_RULES = (
+    "iptables -t mangle -A OUTPUT -p tcp --dport 9 -j MARK --set-mark 256",
+    "iptables -t raw -A PREROUTING -d 172.17.0.2 ! -i docker0 -j DROP",
+    "iptables -t nat -A POSTROUTING -m ipvs --ipvs -d 10.0.0.0/24 -j SNAT --to-source 10.0.0.2",
+    "iptables -t nat -A POSTROUTING -s 172.31.0.0/16 ! -o docker0 -j MASQUERADE",
+    "ip6tables -A FORWARD -i docker0 -j ACCEPT",
+    "ip6tables -t nat -A POSTROUTING -s fd00:9::/64 ! -o docker0 -j MASQUERADE",
+)
+_VERSION_1 = f"""
+{_SERVICE} stop
+umount /sys/fs/cgroup
+mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+sed 1d /proc/cgroups | while read -r name hierarchy count enabled; do
+  [ "$enabled" = 1 ] || continue
+  mkdir /sys/fs/cgroup/$name
+  mount -t cgroup -o $name $name /sys/fs/cgroup/$name
+done
+{_SERVICE} start
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A message and who said it."""
+
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """``concerns`` are what ``deploy`` says before it copies anything; ``checks`` are those of
+    the proof as (title, outcome)."""
+
+    variant: str
+    kernel: str
+    docker: str
+    runs: bool
+    concerns: tuple[str, ...]
+    checks: tuple[tuple[str, str], ...]
+    lines: tuple[Line, ...]
+    seconds: float
+
+
+def observe(target: Target, variant: Variant, busybox: Path) -> Seen:
+    """Looks at a board that has booted, with Docker deployed and started at boot."""
+    begun = time.monotonic()
+    if variant.cgroups == "v1":
+        target.run(_VERSION_1, check=False, timeout=_PROBE_SECONDS)
+    facts = target.facts()
+    concerns = tuple(
+        f"{c.label}: {c.state}" for c in judge(facts) if c.weight in (Weight.FAIL, Weight.WARN)
+    )
+    version = _ready(target)
+    lines: list[Line] = []
+    checks: tuple[tuple[str, str], ...] = (("daemon", "ok" if version else "failed"),)
+    if version:
+        proven, said = _prove(target, facts, busybox)
+        checks += proven
+        lines += said
+    for command in _RULES:
+        undo = command.replace(" -A ", " -D ")
+        lines += _asked(target, command, f"{command} && {undo}")
+    lines += _log(target)
+    return Seen(
+        variant.name, facts.kernel_release, version, all(state == "ok" for _, state in checks),
+        concerns, checks, tuple(lines), time.monotonic() - begun,
+    )  # fmt: skip
+
+
+def _ready(target: Target) -> str:
+    """The daemon's version once it answers; empty where it does not run."""
+    ends = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < ends:
+        asked = target.run("docker version -f '{{.Server.Version}}'", check=False, timeout=60)
+        if asked.ok:
+            return asked.text.strip()
+        if not target.run(f"{_SERVICE} status", check=False).ok:
+            return ""
+        time.sleep(1)
+    return ""
+
+
+def _prove(
+    target: Target, facts: Facts, busybox: Path
+) -> tuple[tuple[tuple[str, str], ...], list[Line]]:
+    engine = open_engine(target, "/opt/embedkit/docker/current")
+    content = busybox.read_bytes()
+    proof = prove(engine, Asked(arch="arm", busybox=content))
+    lines = [Line(f"proof, {c.title}", c.error) for c in proof.checks if c.error]
+    states = {True: "ok", False: "failed", None: "left out"}
+    checks = tuple((c.title, states[c.ok]) for c in proof.checks[1:])
+    try:
+        engine.load(archive("arm", "probe", {f"/bin/{n}": content for n in ("true", "sleep")}))
+    except EmbedkitError as error:
+        return checks, [*lines, Line("docker load", error.message)]
+    for name, command in _DOCKER:
+        lines += _asked(target, name, command)
+    return checks, lines
+
+
+def _asked(target: Target, name: str, command: str) -> list[Line]:
+    """What a command says that is no answer of a command that went well."""
+    try:
+        ran = target.run(f"{{ {command}; }} 2>&1", check=False, timeout=_PROBE_SECONDS)
+    except EmbedkitError as error:
+        return [Line(name, error.message)]
+    said = [line.strip() for line in ran.text.splitlines() if line.strip()]
+    if ran.ok and name != "docker info":
+        said = [line for line in said if re.search("warning|error|fail", line, re.IGNORECASE)]
+    return [Line(name, line[:_LONGEST]) for line in said]
+
+
+def _log(target: Target) -> Iterator[Line]:
+    """The daemon's complaints, without the time and what goes well."""
+    text = target.run(f"cat {_LOG}", check=False).text
+    for line in text.splitlines():
+        if " level=info " in line or " level=debug " in line or not line.strip():
+            continue
+        yield Line("dockerd", re.sub(r'^time="[^"]*" ', "", line.strip())[:_LONGEST])

@@ -1,0 +1,63 @@
+"""Which symbols are taken away from a kernel that Docker runs on, and how each is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel without ``off``. ``cgroups`` is the version that the board mounts: some symbols
+    matter on version 1 only."""
+
+    name: str
+    off: tuple[str, ...] = ()
+    cgroups: str = "v2"
+
+
+# The kernel as embedkit patched it: what these say, every other kernel may say as well.
+CONTROLS = (Variant("control-v2"), Variant("control-v1", cgroups="v1"))
+
+# Those first that rebuild little. A symbol alone, but where a second one hides what it does.
+VARIANTS = (
+    Variant("VETH", ("VETH",)),
+    Variant("BRIDGE", ("BRIDGE",)),
+    Variant("BRIDGE_NETFILTER", ("BRIDGE_NETFILTER",)),
+    Variant("IP_NF_FILTER", ("IP_NF_FILTER",)),
+    Variant("IP_NF_NAT", ("IP_NF_NAT",)),
+    Variant("IP_NF_TARGET_MASQUERADE", ("IP_NF_TARGET_MASQUERADE",)),
+    Variant(
+        "both MASQUERADE",
+        ("IP_NF_TARGET_MASQUERADE", "IP6_NF_TARGET_MASQUERADE"),
+    ),
+    Variant("NETFILTER_XT_MATCH_ADDRTYPE", ("NETFILTER_XT_MATCH_ADDRTYPE",)),
+    Variant("NETFILTER_XT_MATCH_CONNTRACK", ("NETFILTER_XT_MATCH_CONNTRACK",)),
+    Variant("OVERLAY_FS", ("OVERLAY_FS",)),
+    Variant("POSIX_MQUEUE", ("POSIX_MQUEUE",)),
+    Variant("KEYS", ("KEYS",)),
+    Variant("IP_NF_MANGLE", ("IP_NF_MANGLE",)),
+    Variant("IP_NF_RAW", ("IP_NF_RAW",)),
+    Variant("NETFILTER_XT_MARK", ("NETFILTER_XT_MARK",)),
+    Variant("NETFILTER_XT_MATCH_IPVS", ("NETFILTER_XT_MATCH_IPVS",)),
+    Variant("IP6_NF_FILTER", ("IP6_NF_FILTER",)),
+    Variant("IP6_NF_NAT", ("IP6_NF_NAT",)),
+    Variant("NF_NAT", ("NF_NAT",)),
+    Variant("UTS_NS", ("UTS_NS",)),
+    Variant("PID_NS", ("PID_NS",)),
+    Variant("IPC_NS", ("IPC_NS",)),
+    Variant("CGROUP_BPF", ("CGROUP_BPF",)),
+    Variant("CGROUP_DEVICE", ("CGROUP_DEVICE",), "v1"),
+    Variant("CGROUP_FREEZER", ("CGROUP_FREEZER",), "v1"),
+    Variant("CGROUP_CPUACCT", ("CGROUP_CPUACCT",), "v1"),
+    Variant("CPUSETS", ("CPUSETS",)),
+    Variant("NET_NS", ("NET_NS",)),
+    Variant("MEMCG", ("MEMCG",)),
+    Variant("CGROUP_SCHED", ("CGROUP_SCHED",)),
+    Variant("CGROUPS", ("CGROUPS",)),
+    Variant("NAMESPACES", ("NAMESPACES",)),
+)
+
+
+def without(variant: Variant) -> str:
+    """The kernel's name: what is off, so that variants that differ in cgroups share a build."""
+    return "+".join(variant.off) or "docker"
