@@ -94,10 +94,10 @@ def make(tree: Path, output: Path, *words: str, jobs: int = 1) -> None:
     argv: list[str | Path] = ["make", "-s", f"-j{jobs}", "-C", tree, f"O={output}", "ARCH=arm"]
     argv += [f"CROSS_COMPILE={CROSS}", "KBUILD_BUILD_USER=embedkit", "KBUILD_BUILD_HOST=embedkit"]
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
-    # A session of its own, so that all of its children can be ended with it.
+    # A group of its own, so that all of its children can be ended with it.
     running = subprocess.Popen(
         [*argv, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
-        start_new_session=True,
+        process_group=0,
     )  # fmt: skip
     try:
         said, _ = running.communicate()
