@@ -214,6 +214,9 @@ class Apt:
             "Dir::State::status": root / "state" / "status",
             "Dir::Cache": root,
             "Dir::Cache::archives": root / "archives",
+            # Containers of Debian switch these off; every question would then take a second more.
+            "Dir::Cache::pkgcache": "pkgcache.bin",
+            "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
             # The folder is this user's own: apt's user "_apt" could not write to it.
             "APT::Sandbox::User": "",
             "Acquire::Languages": "none",

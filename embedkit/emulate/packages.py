@@ -86,20 +86,21 @@ def parse(text: str) -> list[Package]:
 
 
 def _package(fields: Mapping[str, str]) -> Package:
-    depends = (fields.get(name, "") for name in ("Pre-Depends", "Depends"))
-    clauses = [clause for relation in depends for clause in relation.split(",") if clause.strip()]
+    relations = f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}"
+    clauses = [clause for clause in relations.split(",") if clause.strip()]
     size = fields.get("Size", "")
     return Package(
         fields["Package"],
         fields["Version"],
         fields["Architecture"],
-        # "libc6:any (>= 2.34) | libc6.1" → ("libc6", "libc6.1")
-        tuple(
-            tuple(re.split(r"[\s(:]", choice.strip(), maxsplit=1)[0] for choice in clause.split("|"))
-            for clause in clauses
-        ),
+        tuple(tuple(map(_name, clause.split("|"))) for clause in clauses),
         int(size) if size.isdigit() else 0,
     )
+
+
+def _name(choice: str) -> str:
+    """``libc6`` of ``libc6:any (>= 2.34)``."""
+    return re.split(r"[\s(:]", choice.strip(), maxsplit=1)[0]
 
 
 def resolve(source: Source, wanted: Iterable[str], flavour: str = "") -> tuple[Package, ...]:
@@ -114,7 +115,7 @@ def resolve(source: Source, wanted: Iterable[str], flavour: str = "") -> tuple[P
         taken[kernel.name] = kernel
     elif flavour:
         missing.add(f"linux-image-…-{flavour}")
-    clauses = {(name,) for name in wanted}
+    clauses: set[tuple[str, ...]] = {(name,) for name in wanted}
     while clauses:
         names = {name for clause in clauses for name in clause} - taken.keys()
         found = source.find(sorted(names))

@@ -19,7 +19,7 @@ from pathlib import Path
 from embedkit import board as boards
 from embedkit.board.model import Board
 from embedkit.data import cache_folder
-from embedkit.emulate import initramfs, scripts, system
+from embedkit.emulate import initramfs, system
 from embedkit.emulate.apt import Apt
 from embedkit.emulate.modules import ModuleTree
 from embedkit.emulate.packages import Folder, Package, Source, resolve, unpack
@@ -34,7 +34,8 @@ _MANIFEST = "reference.json"
 
 @dataclass(frozen=True)
 class _Kind:
-    """``triplet`` is unused by the kernel; ``drivers`` are modules that the root device needs."""
+    """``arch`` is Debian's name, ``drivers`` are the modules that the root device needs, and
+    ``loader`` is the boot loader's file where the card starts the board by itself."""
 
     board: str
     arch: str
@@ -62,7 +63,9 @@ _PACKAGES = (
 _BUNDLE = {
     "docker": ("usr/bin/docker",),
     "dockerd": ("usr/sbin/dockerd", "usr/bin/dockerd"),
-    "docker-proxy": ("usr/sbin/docker-proxy", "usr/bin/docker-proxy", "usr/libexec/docker/docker-proxy"),
+    "docker-proxy": (
+        "usr/sbin/docker-proxy", "usr/bin/docker-proxy", "usr/libexec/docker/docker-proxy",
+    ),
     "docker-init": ("usr/bin/tini-static", "usr/bin/tini"),
     "containerd": ("usr/bin/containerd",),
     "containerd-shim-runc-v2": ("usr/bin/containerd-shim-runc-v2",),
@@ -170,8 +173,8 @@ def _assembled(
 def _digest(board: Board, packages: tuple[Package, ...], authorized_key: str) -> str:
     """Everything that makes one assembled board another than the next, the recipe included."""
     recipe = hashlib.sha256()
-    for module in (__file__, system.__file__, scripts.__file__, initramfs.__file__):
-        recipe.update(Path(module).read_bytes())
+    for module in ("reference", "system", "scripts", "initramfs", "modules", "linked"):
+        recipe.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     recipe.update(board.path.read_bytes())
     recipe.update("\n".join([authorized_key, *(package.key for package in packages)]).encode())
     return recipe.hexdigest()[:16]

@@ -21,7 +21,8 @@ def files(hostname: str, title: str, console: str, baud: int) -> tuple[tuple[str
         ("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {hostname}\n::1 localhost\n", 0o644),
         ("etc/issue", f"{title}\nLog in as root, no password.\n", 0o644),
         ("etc/os-release", release, 0o644),
-        ("etc/passwd", "root::0:0:root:/root:/bin/sh\n", 0o644),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644),
+        ("etc/shadow", "root::19675:0:99999:7:::\n", 0o600),
         ("etc/group", "root:x:0:\ntty:x:5:\ndocker:x:99:\n", 0o644),
         ("etc/shells", "/bin/sh\n", 0o644),
         ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n", 0o644),
@@ -85,7 +86,8 @@ case $1 in
 start)
 	[ -e /sys/class/net/eth0 ] || exit 0
 	ip link set eth0 up
-	udhcpc -i eth0 -b -t 4 -T 2 -A 10 -p $pid -s /usr/share/udhcpc/default.script -x hostname:"$(hostname)" >/dev/null 2>&1 ;;
+	udhcpc -i eth0 -b -t 4 -T 2 -A 10 -p $pid -s /usr/share/udhcpc/default.script \
+		-x hostname:"$(hostname)" >/dev/null 2>&1 ;;
 stop)
 	[ -s $pid ] && kill "$(cat $pid)"
 	[ -e /sys/class/net/eth0 ] && ip link set eth0 down ;;

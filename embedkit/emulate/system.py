@@ -163,9 +163,7 @@ class Tree:
                 if "/" not in name and name not in self._libraries:
                     missing.add(name)
                     continue
-                path, content = (
-                    (name, self.read(name)) if "/" in name else self._library(name)
-                )
+                path, content = (name, self.read(name)) if "/" in name else self._library(name)
                 if path not in found:
                     found[path] = content
                     waiting.append(content)
@@ -183,7 +181,7 @@ def moved(path: str) -> str:
     folder, _, name = path.rpartition("/")
     for old, new in _MOVED.items():
         if folder == old or folder.startswith(f"{old}/"):
-            return f"{new}{folder[len(old):]}/{name}"
+            return f"{new}{folder[len(old) :]}/{name}"
     return path
 
 
@@ -224,8 +222,8 @@ def write_system(
     rootfs = Rootfs(path)
     try:
         _frame(rootfs)
-        for name, content, mode in scripts.files(hostname, title, console, baud):
-            rootfs.file(name, content.encode(), mode)
+        for name, text, mode in scripts.files(hostname, title, console, baud):
+            rootfs.file(name, text.encode(), mode)
         rootfs.folder("root", 0o700)
         rootfs.folder("root/.ssh", 0o700)
         rootfs.file("root/.ssh/authorized_keys", f"{authorized_key.strip()}\n".encode(), 0o600)
@@ -237,6 +235,8 @@ def write_system(
         programs += [file.read_bytes() for file in xtables]
         for name, content in tree.libraries(programs, also=("libgcc_s.so.1",)).items():
             rootfs.file(moved(name), content, 0o755)
+        if "usr/lib64" in rootfs:
+            rootfs.link("lib64", "usr/lib64")
         _modules(rootfs, kernel, modules)
         for name, content in boot:
             rootfs.file(f"boot/{name}", content)

@@ -1,77 +1,54 @@
-"""A composed card starts an emulated Orange Pi PC: boot ROM, SPL, U-Boot, kernel, login."""
+"""A composed card starts an emulated Orange Pi PC: boot ROM, SPL, U-Boot, kernel, SSH."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pexpect
 import pytest
-from support import debian, orangepi
+from support.references import assembled, booted
 
 from embedkit import board
+from embedkit.emulate.machine import Machine
+from embedkit.emulate.reference import Reference
 
 pytestmark = pytest.mark.needs(
-    "debian", "program:qemu-system-arm", "program:mke2fs", "program:debugfs"
+    "debian", "program:qemu-system-arm", "program:qemu-img", "program:mke2fs"
 )
-_STEP_SECONDS = 180  # for one step on a loaded machine; a quiet one needs a sixth of it
 
 
 @pytest.fixture(scope="module")
-def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("orangepi")
-    try:
-        orangepi.artifacts(folder / "artifacts")
-    except debian.NotToBeHad as error:
-        debian.give_up(str(error))
-    image = folder / "card.img"
-    subprocess.run(
-        [sys.executable, "-m", "embedkit.cli", "compose", "orangepi-pc", "--size", "power-of-two",
-         "--artifacts", folder / "artifacts", "-o", image],
-        check=True,
-    )  # fmt: skip
-    return image
-
-
-@pytest.fixture(scope="module")
-def console(card: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pexpect.spawn[str]]:
+def machine(new_card: Callable[[Reference], Path]) -> Iterator[Machine]:
     how = board.load("orangepi-pc").emulation
     assert how is not None and how.card_boot
-    log = (tmp_path_factory.mktemp("console") / "log").open("w")
-    child = pexpect.spawn(
-        how.program,
-        ["-M", how.machine, "-m", f"{how.memory >> 20}M", "-nographic", "-no-reboot", "-nic",
-         "none", "-drive", f"if=sd,format=raw,file={card}"],
-        encoding="utf-8",
-        codec_errors="replace",
-        timeout=_STEP_SECONDS,
-    )  # fmt: skip
-    child.logfile_read = log
-    yield child
-    child.close(force=True)
-    log.close()
+    reference = assembled("orangepi-pc")
+    assert reference.kernel is None
+    with booted(reference, new_card(reference)) as machine:
+        yield machine
 
 
-def test_card_boots_to_a_login(console: pexpect.spawn[str]) -> None:
-    prompts = board.load("orangepi-pc").console
-    console.expect("U-Boot SPL ")
-    console.expect("Trying to boot from MMC1")
-    console.expect("Found /boot/extlinux/extlinux.conf")
-    console.expect("Starting kernel")
-    console.expect_exact(prompts.login_prompt)
-    console.sendline("root")
-    console.expect("# ")
+def test_every_stage_of_the_card_s_boot_chain_ran(machine: Machine) -> None:
+    log = machine.state.log.read_text(errors="replace")
+    stages = ["U-Boot SPL ", "Trying to boot from MMC1", "Found /boot/extlinux/extlinux.conf",
+              "Starting kernel", board.load("orangepi-pc").console.login_prompt]  # fmt: skip
+    places = [log.find(stage) for stage in stages]
+    assert -1 not in places and places == sorted(places), log
 
 
-def test_rootfs_is_the_archive_s(console: pexpect.spawn[str]) -> None:
+def test_rootfs_is_the_archive_s(machine: Machine) -> None:
     """What the board sees is what the tar said: type of processor, root's files, modes."""
-    console.sendline("echo is-$(uname -m)-$(cat /proc/device-tree/model | cut -d' ' -f1-2)")
-    console.expect("is-armv7l-Xunlong Orange")
-    console.sendline("stat -c 'stat-%a-%u-%g-%Y' /tmp /bin/busybox")
-    console.expect("stat-1777-0-0-1700000000")
-    console.expect("stat-755-0-0-1700000000")
-    # Written, flushed and read back: the root file system is writable and whole.
-    console.sendline("echo hello > /root/x && sync && cat /root/x && echo done-$?")
-    console.expect("hello\r+\ndone-0")
+    with machine.target() as target:
+        said = target.run(
+            "uname -m; cat /proc/device-tree/model; echo; "
+            "stat -c '%n %a %u %g %Y' /opt /usr/bin/busybox /root/.ssh/authorized_keys; "
+            # Written, flushed and read back: the root file system is writable and whole.
+            "echo hello >/root/x && sync && cat /root/x && rm /root/x"
+        ).text
+    assert said.splitlines() == [
+        "armv7l",
+        "Xunlong Orange Pi PC\0",
+        "/opt 755 0 0 1700000000",
+        "/usr/bin/busybox 755 0 0 1700000000",
+        "/root/.ssh/authorized_keys 600 0 0 1700000000",
+        "hello",
+    ]

@@ -32,7 +32,7 @@ APPLETS = (
 def qemu_folder() -> Path:
     """A folder with Debian's qemu-arm-static and qemu-aarch64-static, cached."""
     deb = debian.download("qemu-user-static")
-    target = debian.cache() / "unpacked" / f"{deb.parent.name}-arm"
+    target = debian.cache() / "unpacked" / f"{deb.stem}-arm"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as temporary:

@@ -25,7 +25,7 @@ _LOST = re.compile(r"^Value requested for CONFIG_(\w+) not in final \.config", r
 def source(version: str) -> Path:
     """The folder of linux-source-VERSION. Raises debian.NotToBeHad."""
     deb = debian.download(f"linux-source-{version}")
-    target = debian.cache() / "trees" / deb.parent.name
+    target = debian.cache() / "trees" / deb.stem
     if target.exists():
         return target
     target.parent.mkdir(exist_ok=True)

@@ -1,0 +1,37 @@
+"""Reference boards, assembled and booted once for all tests that want one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.references import assembled, booted, composed
+
+from embedkit.emulate.machine import Machine
+from embedkit.emulate.reference import Reference
+
+
+@pytest.fixture(scope="session")
+def new_card(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Reference], Path]:
+    """Composes a reference board's card into a folder of its own."""
+    return lambda made: composed(made, tmp_path_factory.mktemp(made.kind) / "card.img")
+
+
+@pytest.fixture(scope="session")
+def arm_reference() -> Reference:
+    """The ARMv7 reference board's kernel, rootfs, Docker bundle and BusyBox."""
+    return assembled("arm")
+
+
+@pytest.fixture(scope="session")
+def arm_card(arm_reference: Reference, new_card: Callable[[Reference], Path]) -> Path:
+    """Its card, never written to."""
+    return new_card(arm_reference)
+
+
+@pytest.fixture(scope="session")
+def arm_board(arm_reference: Reference, arm_card: Path) -> Iterator[Machine]:
+    """The board, booted once; ``.state.url`` is its address. Leave it as it was found."""
+    with booted(arm_reference, arm_card) as machine:
+        yield machine

@@ -1,0 +1,48 @@
+"""Reference boards for tests: assembled, composed, booted.
+
+They are the user's own: what an earlier run or a user assembled is taken from the cache.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from embedkit import board as boards
+from embedkit.emulate.machine import Machine, Medium, plan, start
+from embedkit.emulate.reference import Reference, assemble
+from embedkit.errors import LackError
+from embedkit.progress import NullProgress
+from embedkit.target.emulated import authorized_key
+from support import debian
+
+BOOT_SECONDS = 300  # on a loaded machine; a quiet one needs a tenth
+
+
+def assembled(kind: str) -> Reference:
+    try:
+        return assemble(kind, authorized_key=authorized_key(), progress=NullProgress())
+    except LackError as error:
+        debian.give_up(str(error))
+        raise
+
+
+def composed(reference: Reference, image: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "embedkit.cli", "compose", reference.board, "--artifacts",
+         reference.folder, "--size", "4GiB", "-o", image],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return image
+
+
+@contextmanager
+def booted(reference: Reference, card: Path) -> Iterator[Machine]:
+    medium = Medium(card, reference.kernel, reference.initrd, arguments=reference.arguments)
+    with start(plan(boards.load(reference.board), medium), NullProgress()) as machine:
+        machine.wait(BOOT_SECONDS, "ssh")
+        yield machine
