@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from embedkit.errors import InputError
 
@@ -34,6 +34,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False
         )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As ever; a command that sets the default ``after_dashes`` finds the words behind the
+        first ``--`` there: argparse itself would mix them with the command's own."""
+        words = list(args or ())
+        if self.get_default("after_dashes") is None or "--" not in words:
+            return super().parse_args(words, namespace)
+        at = words.index("--")
+        found = super().parse_args(words[:at], namespace)
+        found.after_dashes = tuple(words[at + 1 :])
+        return found
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message, hint=f"{self.prog} --help")

@@ -78,6 +78,7 @@ COMMANDS = (
     Command("oci merge", "oci_merge", "merge images of several platforms into one"),
     Command("oci inspect", "oci_inspect", "layers, waste, programs and oddities of an image"),
     Command("oci resolve", "oci_resolve", "which entry each client takes for a platform"),
+    Command("oci load", "oci_load", "bring an image onto a board, and run it there"),
     Command("oci copy", "oci_copy", "copy an image between archive, layout and registry"),
     Command("oci push", "oci_push", "copy an image into a registry"),
     Command("oci pull", "oci_pull", "copy an image out of a registry"),

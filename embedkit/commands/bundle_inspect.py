@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedkit.report.model import Finding, Report, Section, Status, Table
 from embedkit.units import format_size
 
 if TYPE_CHECKING:
-    from embedkit.docker.bundle import Bundle
+    from embedkit.docker.bundle import Bundle, Program
     from embedkit.target.preflight import Concern
     from embedkit.ui import Ui
 
@@ -57,10 +56,8 @@ def build(
     rows = tuple(
         (
             program.name,
-            program.header.arch if program.header else "?",
-            {True: "hard", False: "soft", None: ""}[program.header.hard_float]
-            if program.header
-            else "",
+            program.arch or "?",
+            {True: "hard", False: "soft", None: ""}[program.hard_float],
             ("yes" if program.header.static else "no") if program.header else "?",
             format_size(program.size_bytes),
             program.sha256[:16],
@@ -93,7 +90,7 @@ def build(
             "arch": bundle.arch,
             "size_bytes": bundle.size_bytes,
             "digest": bundle.digest,
-            "programs": [asdict(program) for program in bundle.programs],
+            "programs": [_plain(program) for program in bundle.programs],
             "ignored": list(bundle.ignored),
             "concerns": [
                 {"id": c.id, "weight": c.weight.value, "label": c.label, "state": c.state,
@@ -102,3 +99,19 @@ def build(
             ],
         },
     )  # fmt: skip
+
+
+def _plain(program: Program) -> dict[str, Any]:
+    header = program.header and {
+        "arch": program.arch,
+        "bits": program.header.bits,
+        "hard_float": program.hard_float,
+        "interpreter": program.header.interpreter,
+        "needed_bytes": program.header.end_bytes,
+    }
+    return {
+        "name": program.name,
+        "size_bytes": program.size_bytes,
+        "sha256": program.sha256,
+        "header": header,
+    }

@@ -139,7 +139,8 @@ def _raw_terminal() -> Iterator[None]:
 
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    # Not the default, which throws away what was typed while connecting.
+    tty.setraw(fd, termios.TCSADRAIN)
     try:
         yield
     finally:

@@ -185,6 +185,7 @@ def _data(told: Told, status: Status, verdict: str) -> dict[str, Any]:
             for d in (outcome.done if outcome is not None else ())
         ],
         "causes": [c.__dict__ for c in done.causes],
+        "log": list(outcome.log) if outcome is not None and not outcome.ok else [],
         "proof": None,
     }  # fmt: skip
     if done.proof is not None:

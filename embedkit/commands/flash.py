@@ -18,7 +18,7 @@ from embedkit.media.verdicts import judge, require_writable
 from embedkit.media.write import write_image
 from embedkit.report.model import Finding, Report, Section, Status, Step
 from embedkit.ui import Ui
-from embedkit.units import format_seconds, format_size
+from embedkit.units import SECTOR, format_seconds, format_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with a flash that was interrupted"
+    )
+    parser.add_argument(
+        "--grow",
+        action="store_true",
+        help="grow the image's last partition and its file system (ext) to the card's end",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="leave the image's partition table as it is, on a larger card too",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be done")
     parser.add_argument("--unmount", action="store_true", help="unmount what is mounted from it")
@@ -80,6 +90,10 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     request = request_of(args)
     if args.resume and args.dry_run:
         raise InputError("--resume and --dry-run contradict each other")
+    if args.grow and args.exact:
+        raise InputError("--grow and --exact contradict each other")
+    if args.grow and request.is_board:
+        raise InputError("--grow belongs to an image: a board's layout says itself what grows")
     found = _targets(args, request)
     if args.dry_run:
         return _dry_run(request, found, args, ui)
@@ -109,6 +123,12 @@ def _targets(args: argparse.Namespace, request: Request) -> list[DeviceInfo]:
         require_writable(
             device, verdict, unmount=args.unmount, accept_suspicious=args.accept_suspicious
         )
+        if request.is_board and device.sector_bytes != SECTOR:
+            raise InputError(
+                f"the device has sectors of {device.sector_bytes} bytes; boards' layouts count "
+                f"sectors of {SECTOR}, and the board would not find its boot loader",
+                where=target,
+            )
         found.append(device)
     if len(found) > 1 and request.source == "-" and request.is_board:
         raise InputError("a board's card cannot come from standard input")
@@ -162,7 +182,13 @@ def _released(found: Sequence[DeviceInfo], args: argparse.Namespace, ui: Ui) -> 
 def _write(
     subject: Subject, found: Sequence[DeviceInfo], args: argparse.Namespace, ui: Ui
 ) -> tuple[Outcome, ...]:
-    options = Options(verify=not args.no_verify, discard=not args.no_discard, resume=args.resume)
+    options = Options(
+        verify=not args.no_verify,
+        discard=not args.no_discard,
+        resume=args.resume,
+        fit_table=not args.exact,
+        grow=args.grow,
+    )
     identities = [device.identity for device in found]
     try:
         return write_image(subject.image, subject.content, identities, options, ui)
@@ -229,6 +255,10 @@ def _steps(
     steps.append(Step(f"write {amount} behind the first MiB, and flush", path))
     if not args.no_verify:
         steps.append(Step("read everything back from the device and compare", path))
+    if args.grow:
+        steps.append(Step("grow the last partition and its file system to the card's end", path))
+    elif size and size < device.size_bytes and not args.exact:
+        steps.append(Step("move a GPT's second copy, if there is one, to the card's end", path))
     steps.append(Step("write the first MiB, its first sectors last", "first MiB"))
     steps.append(Step("let the kernel read the new partition table", path))
     return steps
@@ -296,6 +326,10 @@ def _finding(outcome: Outcome) -> Finding:
         state += f", of which {format_size(outcome.resumed_bytes)} was there already"
     if outcome.state is State.VERIFIED:
         state += f"; read back in {format_seconds(outcome.verify_seconds)}"
+    if outcome.grown is not None:
+        state += f"; the last partition was grown to {format_size(outcome.grown.length)}"
+    elif outcome.table_moved:
+        state += "; the GPT's second copy is at the card's end"
     return Finding(path, Status.OK, path, state)
 
 
@@ -313,6 +347,8 @@ def _data(outcome: Outcome) -> dict[str, Any]:
         "verify_seconds": round(outcome.verify_seconds, 3),
         "discarded": outcome.discarded,
         "partition_table_reread": outcome.table_reread,
+        "gpt_copy_moved": outcome.table_moved,
+        "grown_to_bytes": outcome.grown.length if outcome.grown is not None else None,
         "error": str(outcome.error) if outcome.error is not None else None,
         "mismatch": None
         if mismatch is None

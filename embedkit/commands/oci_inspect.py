@@ -7,6 +7,8 @@ import shlex
 from typing import Any
 
 from embedkit.commands import oci_common as common
+from embedkit.commands import targeting
+from embedkit.commands.oci_board import add_store_arguments
 from embedkit.errors import EXIT_NO, InputError
 from embedkit.oci import platform as platforms
 from embedkit.oci import treemap
@@ -32,7 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--free", type=_size, metavar="SIZE", help="does it fit in SIZE of free space, unpacked?"
     )
+    parser.add_argument(
+        "--target",
+        metavar="TARGET",
+        help="does it fit this board: its platform, its room, its memory pages, its Docker? "
+        f"({targeting.TARGET_HELP})",
+    )
     parser.add_argument("--top", type=int, default=10, metavar="N", help="wasted files to show")
+    add_store_arguments(parser)
+    targeting.add_access_arguments(parser)
     common.add_access_arguments(parser)
 
 
@@ -71,6 +81,12 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     if args.fits and not fitting:
         names = ", ".join(str(image.platform) for image in images)
         failed.append(f"nothing in it for {args.fits}; it has: {names}")
+    if args.target:
+        from embedkit.commands.oci_fit import fit_section
+
+        section = fit_section(images, args, ui)
+        failed += [f"{c.label}: {c.state}" for c in section.findings if _fails(c)]
+        sections.insert(0, section)
     lowest = min(image.efficiency for image in images)
     verdict = f"{len(images)} platforms" if len(images) > 1 else str(images[0].platform)
     verdict += f", efficiency {lowest:.1%}, {format_size(sum(i.size for i in images))} to transfer"
@@ -130,7 +146,7 @@ def _oddities(image: Inspection) -> list[Finding]:
         )  # fmt: skip
     if image.programs.others:
         names = ", ".join(
-            f"/{item.path} ({item.elf.platform.architecture})" for item in image.programs.others[:3]
+            f"/{item.path} ({item.platform.architecture})" for item in image.programs.others[:3]
         )
         found.append(Finding("mixed", Status.WARN, "programs for other architectures", names))
     for problem in image.problems[:20]:

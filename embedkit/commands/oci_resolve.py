@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from embedkit.commands import oci_common as common
+from embedkit.commands import targeting
+from embedkit.commands.oci_board import add_store_arguments, is_target, look_only
 from embedkit.errors import EXIT_NO
 from embedkit.oci import platform as platforms
 from embedkit.oci.inspect import inspect
@@ -22,18 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--platform",
         default="host",
         metavar="P",
-        help="what is asked for, such as linux/arm/v6 (default: host, this machine's)",
+        help="what is asked for, such as linux/arm/v6, or a board: ssh://…, serial://…, local: "
+        "(default: host, this machine's)",
     )
     parser.add_argument(
         "--trust-labels",
         action="store_true",
         help="do not read the layers to see whether the programs fit their label",
     )
+    add_store_arguments(parser)
+    targeting.add_access_arguments(parser)
     common.add_access_arguments(parser)
 
 
 def run(args: argparse.Namespace, ui: Ui) -> Report:
-    wanted = _as_written(args.platform)
+    wanted, notes = _wanted(args, ui)
     with Opener(common.access(args)) as opener:
         entries = opener.tree(args.image).images
         candidates = []
@@ -66,6 +71,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
             Section("Entries", table=Table(("no", "label", "config", "digest"), rows)),
             Section("What each client takes", findings=tuple(findings)),
         ),
+        notes=notes,
         data={
             "platform": str(wanted),
             "choices": {
@@ -81,6 +87,23 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
             "mislabelled": {str(number): text for number, text in wrong.items()},
         },
     )
+
+
+def _wanted(args: argparse.Namespace, ui: Ui) -> tuple[Platform, tuple[str, ...]]:
+    """The platform that is asked for; of a board, with which of the clients it has."""
+    if not is_target(args.platform):
+        return _as_written(args.platform), ()
+    args.target = args.platform
+    with targeting.connected(args, ui) as target:
+        found, _, board = look_only(target, args)
+    if board is None:
+        return found, (f"{args.platform} is {found}; it has neither Docker nor containerd",)
+    daemon = board.daemon
+    client = daemon.program.lower()
+    if client == "docker" and 0 < daemon.major < 23:
+        client = "docker-20.10"
+    said = f"{args.platform} is {found} with {daemon.program} {daemon.version}"
+    return found, (f"{said}: '{client}' is its line",)
 
 
 def _as_written(text: str) -> Platform:

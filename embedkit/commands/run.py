@@ -8,16 +8,14 @@ import re
 import sys
 from collections.abc import Iterator
 
+from embedkit.commands.passing import Passing
 from embedkit.commands.targeting import access, add_target_arguments, connected
 from embedkit.report.model import Report, Status
 from embedkit.target.base import Channel, Command, Output
 from embedkit.ui import Ui
 
-# Colours may pass to a terminal; whatever else a board sends there is shown and not obeyed.
-_CONTROL = re.compile(rb"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 # U-Boot commands after which something else has the machine.
-_LEAVES = re.compile(r"\s*(boot\w*|go|reset|run boot\w*|distro_bootcmd)\b(?!.*[;&|])")
-_CAPTURED_BYTES = 16 << 20
+_LEAVES = re.compile(r"\s*(boot\w*|go|reset|run \w*boot\w*|distro_bootcmd)\b(?!.*[;&|])")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +45,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     """Runs the command; its output passes through as it comes."""
     words = _words(args)
     command: Command = words[0] if len(words) == 1 else words
-    passing = args.format == "text" and args.output is None
-    gathered: dict[Channel, bytearray] = {Channel.STDOUT: bytearray(), Channel.STDERR: bytearray()}
-
-    def output(channel: Channel, data: bytes) -> None:
-        if passing:
-            _pass_on(channel, data)
-        elif len(gathered[channel]) < _CAPTURED_BYTES:
-            gathered[channel] += data
-
+    output = Passing(args)
     if args.target.startswith("uboot"):
         code = _at_uboot(args, ui, output)
     else:
@@ -66,9 +56,9 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
                 output=output,
                 timeout=args.timeout,
             )
-    shown = {channel.value: data.decode("utf-8", "replace") for channel, data in gathered.items()}
+    shown = output.gathered()
     # With text what there is to show was shown already.
-    text = "" if passing else shown["stdout"]
+    text = "" if output.through else shown["stdout"]
     return Report(
         command="run",
         title="run",
@@ -92,27 +82,15 @@ def _at_uboot(args: argparse.Namespace, ui: Ui, output: Output) -> int:
     line = " ".join(_words(args))
     with open_uboot(args.target, access(args, ui), deadline_seconds=args.wait) as prompt:
         if _LEAVES.match(line):
-            prompt.boot(line)
-            ui.say(f"{prompt.name}: '{line}' was entered; U-Boot does not come back from it")
-            return 0
-        result = prompt.run(line, timeout=args.timeout or 60.0, check=False)
+            back = prompt.boot(line, timeout=args.timeout or 30.0)
+            if back is None:
+                ui.say(f"{prompt.name}: '{line}' was entered, and U-Boot did not come back from it")
+                return 0
+            result = back
+        else:
+            result = prompt.run(line, timeout=args.timeout or 60.0, check=False)
     output(Channel.STDOUT, result.stdout)
     return result.exit_code
-
-
-def _pass_on(channel: Channel, data: bytes) -> None:
-    stream = sys.stdout if channel is Channel.STDOUT else sys.stderr
-    if stream.isatty():
-        data = _CONTROL.sub(_harmless, data)
-    stream.buffer.write(data)
-    stream.flush()
-
-
-def _harmless(match: re.Match[bytes]) -> bytes:
-    found = match.group()
-    if found.startswith(b"\x1b["):
-        return found
-    return b"".join(b"\\x%02x" % byte for byte in found)
 
 
 def _standard_input() -> Iterator[bytes]:

@@ -68,4 +68,6 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
 def _hint(result: Comparison) -> str:
     if result.unfinished:
         return "a flash of this card was interrupted: 'embedkit flash --resume' goes on"
+    if result.grown and result.mismatch is not None:
+        return "its last partition was grown: that file system is no longer the image's"
     return ""

@@ -20,7 +20,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from embedkit.docker import elf
+from embedkit import elf
 from embedkit.errors import InputError
 from embedkit.units import format_size
 
@@ -64,7 +64,20 @@ class Program:
 
     @property
     def cut_off(self) -> bool:
-        return self.header is not None and self.header.needed_bytes > self.size_bytes
+        return self.header is not None and self.header.end_bytes > self.size_bytes
+
+    @property
+    def arch(self) -> str:
+        """Docker's word for what it is for, or ``machine N``; empty for no program."""
+        if self.header is None:
+            return ""
+        return self.header.architecture or f"machine {self.header.machine}"
+
+    @property
+    def hard_float(self) -> bool | None:
+        """None where it does not say: all but ARM, and Go programs without C."""
+        said = self.header.float_abi if self.header is not None else ""
+        return {"hard": True, "soft": False}.get(said)
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Bundle:
     def arch(self) -> str:
         """The architecture of the daemon, else of the first program; empty where unknown."""
         order = sorted(self.programs, key=lambda p: p.name not in ("dockerd", "docker"))
-        return next((p.header.arch for p in order if p.header is not None), "")
+        return next((p.arch for p in order if p.header is not None), "")
 
     @property
     def major(self) -> int | None:
@@ -318,4 +331,7 @@ def _read_program(name: str, stream: IO[bytes]) -> tuple[Program, str]:
             match = _BUILT_VERSION.search(tail + chunk)
             version = match.group(1).decode() if match else ""
             tail = chunk[-_BUILT_BYTES:]
-    return Program(name, size, hasher.hexdigest(), elf.read(head)), version
+    header = elf.read(head)
+    if header is not None and not header.loadable:
+        header = None
+    return Program(name, size, hasher.hexdigest(), header), version

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.docker.bundle import Bundle, Kind, Program, open_bundle
-from embedkit.docker.elf import Elf
+from embedkit.elf import Elf
 from embedkit.errors import EmbedkitError
 from embedkit.files import write_atomically
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def open_cached(path: Path, cache: Path) -> Bundle:
@@ -49,6 +49,16 @@ def _stamp(path: Path) -> list[list[Any]] | None:
         return None
 
 
+def _header(plain: dict[str, Any] | None) -> Elf | None:
+    if plain is None:
+        return None
+    # JSON knows no tuples.
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+    }
+    return Elf(**fields)
+
+
 def _read(place: Path, stamp: list[list[Any]], path: Path) -> Bundle | None:
     try:
         plain = json.loads(place.read_bytes())
@@ -60,7 +70,7 @@ def _read(place: Path, stamp: list[list[Any]], path: Path) -> Bundle | None:
                 item["name"],
                 item["size_bytes"],
                 item["sha256"],
-                None if item["header"] is None else Elf(**item["header"]),
+                _header(item["header"]),
             )
             for item in bundle["programs"]
         )

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from embedkit.docker import causes, elf
+from embedkit import elf
+from embedkit.docker import causes
 from embedkit.docker.apply import Observer, Outcome, carry_out
 from embedkit.docker.bundle import Bundle, Kind
 from embedkit.docker.engine import Engine, open_engine
@@ -305,8 +306,9 @@ class _Installing:
             self._target.get(path, here, progress=self._progress)
             content = here.read_bytes()
         header = elf.read(content[: elf.HEAD_BYTES])
-        fits = header is not None and header.static and header.arch == self._bundle.arch
-        return content if fits else None
+        if header is None or not header.loadable or not header.static:
+            return None
+        return content if header.architecture == self._bundle.arch else None
 
 
 def named(bundle: Bundle, version: str | None, minimal: bool) -> Bundle:

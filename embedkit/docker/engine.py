@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote as url_quote
 
+from embedkit.docker import dial
 from embedkit.docker.service import SOCKET
 from embedkit.errors import TargetError
 from embedkit.target.base import Target, quote
 
 _SECONDS = 180.0
 _LOAD_SECONDS = 600.0
+# Following ends when all is written; at the container's end it may not be yet.
+LOGS = "/containers/{}/logs?stdout=1&stderr=1&follow=1"
 
 
 class EngineError(TargetError):
@@ -97,29 +100,31 @@ class Cli:
         self._target = target
         self._client = [client, "-H", f"unix://{socket}"]
 
-    def _docker(self, *words: str, input: bytes | None = None, seconds: float = _SECONDS) -> bytes:
+    def line(self, *words: str) -> str:
+        """The command for the target's shell."""
         # DOCKER_CONFIG: a client without a home folder prints a warning instead.
         command = " ".join(quote(word) for word in [*self._client, *words])
-        result = self._target.run(
-            f"DOCKER_CONFIG=/tmp/.embedkit-none; export DOCKER_CONFIG; {command}",
-            input=input, timeout=seconds, check=False,
-        )  # fmt: skip
+        return f"DOCKER_CONFIG=/tmp/.embedkit-none {command}"
+
+    def docker(self, *words: str, input: bytes | None = None, seconds: float = _SECONDS) -> bytes:
+        """What ``docker WORDS`` prints. Raises EngineError where it fails."""
+        result = self._target.run(self.line(*words), input=input, timeout=seconds, check=False)
         if not result.ok:
             raise EngineError(_said(result.stderr or result.stdout), where=self._target.name)
         return result.stdout
 
     def version(self) -> str:
-        return self._docker("version", "--format", "{{.Server.Version}}").decode().strip()
+        return self.docker("version", "--format", "{{.Server.Version}}").decode().strip()
 
     def load(self, archive: bytes) -> None:
-        self._docker("load", "-q", input=archive, seconds=_LOAD_SECONDS)
+        self.docker("load", "-q", input=archive, seconds=_LOAD_SECONDS)
 
     def run(self, container: Container) -> Ran:
         id = self._create(container)
         try:
-            self._docker("start", id)
-            code = self._docker("wait", id).decode().strip()
-            output = self._docker("logs", id)
+            self.docker("start", id)
+            output = self.docker("logs", "-f", id)
+            code = self.docker("wait", id).decode().strip()
             return Ran(int(code) if code.lstrip("-").isdigit() else -1, output)
         finally:
             self._quietly("rm", "-f", "-v", id)
@@ -127,7 +132,7 @@ class Cli:
     def start(self, container: Container) -> str:
         id = self._create(container)
         try:
-            self._docker("start", id)
+            self.docker("start", id)
         except EngineError:
             self._quietly("rm", "-f", "-v", id)
             raise
@@ -148,16 +153,16 @@ class Cli:
         if container.restart:
             words += ["--restart", container.restart]
         try:
-            made = self._docker(*words, container.image, *container.command)
+            made = self.docker(*words, container.image, *container.command)
         except EngineError as error:
             if "unknown flag: --pull" not in str(error):
                 raise
             # Docker before 20.10; nothing is pulled for an image that is there.
-            made = self._docker("create", *words[3:], container.image, *container.command)
+            made = self.docker("create", *words[3:], container.image, *container.command)
         return made.decode().strip().splitlines()[-1]
 
     def state(self, id: str) -> tuple[bool, str]:
-        told = self._docker("inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", id)
+        told = self.docker("inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", id)
         running, _, since = told.decode().strip().partition(" ")
         return running == "true", since
 
@@ -172,7 +177,7 @@ class Cli:
 
     def _quietly(self, *words: str) -> None:
         try:
-            self._docker(*words)
+            self.docker(*words)
         except EngineError:
             pass  # what is left is told by the next proof, which uses other names
 
@@ -183,42 +188,17 @@ def _said(output: bytes) -> str:
     return text.removeprefix("Error response from daemon: ") or "no answer"
 
 
-# Programs that make standard input and output a connection to a unix socket.
-_DIALS = (
-    ("socat", "socat -t 600 - UNIX-CONNECT:@S@"),
-    ("ncat", "ncat -U @S@"),
-    ("nc", "nc -U @S@"),
-    ("python3", "python3 -c @PY@ @S@"),
-    ("perl", "perl -e @PL@ @S@"),
-)
-_PYTHON = """
-import socket,sys
-s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);s.sendall(sys.stdin.buffer.read())
-while True:
-    d=s.recv(65536)
-    if not d: break
-    sys.stdout.buffer.write(d)
-"""
-_PERL = (
-    "use IO::Socket::UNIX;binmode STDIN;binmode STDOUT;"
-    "$s=IO::Socket::UNIX->new(Peer=>$ARGV[0]) or die $!;undef $/;print $s scalar <STDIN>;"
-    "$s->flush;$/=\\65536;while(<$s>){print}"
-)
-
-
 def open_socket(target: Target, socket: str = SOCKET) -> Engine:
     """Through the socket. Raises TargetError where no program on the target can open one."""
-    names = " ".join(name for name, _ in _DIALS)
-    asked = f"for t in {names} curl; do command -v $t >/dev/null && echo $t; done; :"
+    ways = dial.ways(socket)
+    asked = f"for t in {' '.join(ways)}; do command -v $t >/dev/null && echo $t; done; :"
     there = target.run(asked).text.split()
-    if "curl" in there:
-        return Api(target, "curl", f"curl -sS --unix-socket {quote(socket)}")
-    for name, command in _DIALS:
+    for name, command in ways.items():
         if name not in there:
             continue
-        words = command.replace("@S@", quote(socket)).replace("@PY@", quote(_PYTHON))
-        words = words.replace("@PL@", quote(_PERL))
-        api = Api(target, name, words)
+        api = Api(target, name, command)
+        if name == "curl":
+            return api
         try:
             api.version()
             return api
@@ -243,7 +223,7 @@ class Api:
     def way(self) -> str:
         return f"the socket, by {self._program}"
 
-    def _call(
+    def call(
         self,
         method: str,
         path: str,
@@ -271,6 +251,31 @@ class Api:
         result = self._target.run(command, input=sent, timeout=seconds, check=False)
         return self._answer(result.stdout, result.stderr)
 
+    def request(self, path: str) -> tuple[str, bytes]:
+        """A command that asks for ``path``, and what goes to its standard input."""
+        if self._program == "curl":
+            return f"{self._command} -0 -i {quote(f'http://docker{path}')}", b""
+        return self._command, f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode()
+
+    def upload(self, path: str, size: int) -> tuple[str, bytes]:
+        """A command that posts its standard input, and what comes before ``size`` bytes there."""
+        if self._program == "curl":
+            # "-T -" sends what comes; "--data-binary @-" would hold all of it in memory first.
+            command = (
+                f"{self._command} -i -X POST -H 'Content-Type: application/x-tar' -H Expect: "
+                f"-T - {quote(f'http://docker{path}')}"
+            )
+            return command, b""
+        head = (
+            f"POST {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\n"
+            f"Content-Length: {size}\r\n\r\n"
+        )
+        return self._command, head.encode()
+
+    def check_upload(self, output: bytes, complaint: bytes) -> None:
+        """Raises EngineError where the answer to an upload tells of a failure."""
+        self._check_stream(self._answer(output, complaint))
+
     def _answer(self, output: bytes, complaint: bytes) -> bytes:
         head, _, body = output.partition(b"\r\n\r\n")
         words = head.split(None, 2)
@@ -286,7 +291,7 @@ class Api:
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            told = json.loads(self._call(method, path, body))
+            told = json.loads(self.call(method, path, body))
         except ValueError as error:
             raise EngineError(f"the daemon's answer is no JSON: {error}") from error
         if not isinstance(told, dict):
@@ -297,7 +302,10 @@ class Api:
         return str(self._json("GET", "/version").get("Version", ""))
 
     def load(self, archive: bytes) -> None:
-        answer = self._call("POST", "/images/load?quiet=1", archive, seconds=_LOAD_SECONDS)
+        answer = self.call("POST", "/images/load?quiet=1", archive, seconds=_LOAD_SECONDS)
+        self._check_stream(answer)
+
+    def _check_stream(self, answer: bytes) -> None:
         # Errors in the middle come with status 200, as a line of the stream.
         for line in answer.splitlines():
             if b'"error"' in line:
@@ -306,11 +314,14 @@ class Api:
     def run(self, container: Container) -> Ran:
         id = self.start(container)
         try:
-            code = self._json("POST", f"/containers/{id}/wait").get("StatusCode", -1)
-            logs = self._call("GET", f"/containers/{id}/logs?stdout=1&stderr=1")
-            return Ran(int(code), _unframed(logs))
+            logs = self.call("GET", LOGS.format(id))
+            return Ran(self.wait(id), _unframed(logs))
         finally:
             self.remove(id)
+
+    def wait(self, id: str) -> int:
+        """The exit code of a container, once it has ended."""
+        return int(self._json("POST", f"/containers/{id}/wait").get("StatusCode", -1))
 
     def start(self, container: Container) -> str:
         body: dict[str, Any] = {"Image": container.image}
@@ -330,7 +341,7 @@ class Api:
         body["HostConfig"] = host
         id = str(self._json("POST", "/containers/create", body).get("Id", ""))
         try:
-            self._call("POST", f"/containers/{id}/start")
+            self.call("POST", f"/containers/{id}/start")
         except EngineError:
             self.remove(id)
             raise
@@ -351,7 +362,7 @@ class Api:
 
     def _quietly(self, path: str) -> None:
         try:
-            self._call("DELETE", path)
+            self.call("DELETE", path)
         except EngineError:
             pass
 

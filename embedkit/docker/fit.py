@@ -55,17 +55,17 @@ def _program(program: Program) -> Iterator[Concern]:
             f"program-{label}",
             Weight.FAIL,
             label,
-            f"cut off: {format_size(program.size_bytes)} of {format_size(header.needed_bytes)}",
+            f"cut off: {format_size(program.size_bytes)} of {format_size(header.end_bytes)}",
             "its headers speak of more than there is",
             "fetch or copy it again",
         )
     else:
-        floats = {True: ", hard float", False: ", soft float", None: ""}[header.hard_float]
+        floats = {True: ", hard float", False: ", soft float", None: ""}[program.hard_float]
         yield Concern(
             f"program-{label}",
             Weight.OK,
             label,
-            f"{header.arch}{floats}, {format_size(program.size_bytes)}",
+            f"{program.arch}{floats}, {format_size(program.size_bytes)}",
         )
 
 
@@ -85,11 +85,9 @@ def _static(bundle: Bundle, allowed: Allowed) -> Iterator[Concern]:
 
 
 def _together(bundle: Bundle) -> Iterator[Concern]:
-    archs = {p.header.arch for p in bundle.programs if p.header is not None}
+    archs = {p.arch for p in bundle.programs if p.header is not None}
     if len(archs) > 1:
-        shown = ", ".join(
-            f"{p.name} {p.header.arch}" for p in bundle.programs if p.header is not None
-        )
+        shown = ", ".join(f"{p.name} {p.arch}" for p in bundle.programs if p.header is not None)
         yield Concern(
             "one-arch", Weight.FAIL, "architecture", "mixed", shown, "put together one kind only"
         )
@@ -146,7 +144,7 @@ def _fit(bundle: Bundle, platform: Platform) -> Iterator[Concern]:
 
 
 def _arm(bundle: Bundle, platform: Platform) -> Concern | None:
-    hard = any(p.header is not None and p.header.hard_float for p in bundle.programs)
+    hard = any(p.hard_float for p in bundle.programs)
     vfp = any(feature.startswith("vfp") for feature in platform.features)
     if hard and platform.arch == "arm" and platform.features and not vfp:
         return Concern(

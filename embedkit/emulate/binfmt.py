@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.emulate import elf
+from embedkit import elf
 from embedkit.emulate.entry import Entry, parse, parse_line
 from embedkit.emulate.magic import ARCHITECTURES, Architecture, matches, native
 from embedkit.errors import LackError
@@ -188,7 +188,7 @@ def status(instance: Instance | None = None) -> Status:
 def describe(entry: Entry, instance: Instance) -> Found:
     """What stands behind an entry."""
     path = Path(entry.interpreter)
-    program = elf.read(path)
+    program = elf.read_path(path)
     taken = tuple(
         each
         for each in ARCHITECTURES
@@ -197,7 +197,7 @@ def describe(entry: Entry, instance: Instance) -> Found:
             for kind in (2, 3)
         )
     )
-    static = program.is_static if program else None
+    static = program.static if program else None
     return Found(
         entry,
         Interpreter(entry.interpreter, path.exists(), static),

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit import process
-from embedkit.emulate import elf, rootfs, versions
+from embedkit import elf, process
+from embedkit.emulate import rootfs, versions
 from embedkit.emulate.binfmt import Status
 from embedkit.emulate.entry import Entry
 from embedkit.emulate.inside import Op, Work
@@ -253,7 +253,7 @@ def _checked_cpu(ways: tuple[Way, ...], cpu: str) -> str:
             "emulated ones"
         )
     emulator = Path(first.entry.interpreter)
-    if elf.read(emulator) is not None:
+    if elf.read_path(emulator) is not None:
         versions.check_cpu(emulator, cpu)
     return cpu
 

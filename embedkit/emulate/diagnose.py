@@ -39,7 +39,8 @@ _SHOWN_ARGUMENTS = re.compile(r"^append: (.*)$|Kernel command line: (.*)$", re.M
 class Scene:
     """What is known. ``log`` is all that the serial line said; ``console`` the machine's own line,
     ``arguments`` what the kernel was given (where QEMU gave it), ``loader_problem`` what is wrong
-    with the boot loader on the card. ``from_card``: boot ROM and boot loader are run."""
+    with the boot loader on the card. ``from_card``: boot ROM and boot loader are run. The line
+    has said nothing for ``quiet_seconds``."""
 
     log: bytes
     console: str
@@ -47,6 +48,7 @@ class Scene:
     arguments: str = ""
     from_card: bool = False
     loader_problem: str = ""
+    quiet_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Diagnosis:
     kind: str
     guess: str
     advice: str = ""
+
+
+_SLOW = Diagnosis(
+    "slow",
+    "it was still starting when the time was over",
+    "give it more time: --deadline SECONDS",
+)
+# What said something so short a time ago goes on.
+_TALKS_SECONDS = 4.0
 
 
 def readable(log: bytes) -> str:
@@ -108,13 +119,9 @@ def guess(scene: Scene) -> Diagnosis:
     """The likeliest reason why the board did not come up in time."""
     text = last_boot(scene.log)
     found = certain(scene)
-    for rule in (_root_wait, _uboot_search, _silence, _after_start, _no_login):
+    for rule in (_root_wait, _uboot_search, _silence, _still_talks, _after_start, _no_login):
         found = found or rule(text, scene)
-    return found or Diagnosis(
-        "slow",
-        "it was still starting when the time was over",
-        "give it more time: --deadline SECONDS",
-    )
+    return found or _SLOW
 
 
 def _arguments(text: str, scene: Scene) -> str:
@@ -342,6 +349,10 @@ def _after_start(text: str, scene: Scene) -> Diagnosis | None:
         f"console={scene.console} belongs on its command line; 'earlycon' makes it speak "
         "sooner; is the device tree this board's?",
     )
+
+
+def _still_talks(text: str, scene: Scene) -> Diagnosis | None:
+    return _SLOW if scene.quiet_seconds < _TALKS_SECONDS else None
 
 
 def _no_login(text: str, scene: Scene) -> Diagnosis | None:

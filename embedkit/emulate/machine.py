@@ -266,7 +266,7 @@ def _power_off(state: Emulated, seconds: float) -> None:
     )
     if state.phase == "up" and reachable:
         with contextlib.suppress(EmbedkitError), open_target(state.url) as target:
-            target.connect()
+            target.connect(deadline_seconds=seconds)
             # In the background, so that the answer comes before the connection goes.
             target.run("(sleep 0.2; poweroff) >/dev/null 2>&1 </dev/null &", timeout=seconds)
             return

@@ -10,6 +10,7 @@ import os
 import struct
 from dataclasses import dataclass
 
+from embedkit.elf import MACHINES, Elf
 from embedkit.errors import InputError, did_you_mean
 
 HEADER_BYTES = 20
@@ -28,10 +29,19 @@ class Architecture:
 
     name: str
     qemu: str
-    machine: int
-    bits: int
-    big_endian: bool = False
     aliases: tuple[str, ...] = ()
+
+    @property
+    def machine(self) -> int:
+        return MACHINES[self.name][0]
+
+    @property
+    def bits(self) -> int:
+        return MACHINES[self.name][1]
+
+    @property
+    def big_endian(self) -> bool:
+        return MACHINES[self.name][2]
 
     @property
     def entry(self) -> str:
@@ -59,20 +69,18 @@ class Architecture:
 
 
 ARCHITECTURES = (
-    Architecture(
-        "arm", "arm", 40, 32, False, ("armv5", "armv6", "armv7", "armv7l", "armhf", "armel")
-    ),
-    Architecture("arm64", "aarch64", 183, 64, False, ("aarch64", "armv8", "arm64v8")),
-    Architecture("386", "i386", 3, 32, False, ("i386", "i486", "i586", "i686", "x86")),
-    Architecture("amd64", "x86_64", 62, 64, False, ("x86_64", "x86-64", "x64")),
-    Architecture("riscv64", "riscv64", 243, 64, False, ("riscv",)),
-    Architecture("loong64", "loongarch64", 258, 64, False, ("loongarch64", "loongarch")),
-    Architecture("ppc64le", "ppc64le", 21, 64, False, ("ppc64el", "powerpc64le")),
-    Architecture("s390x", "s390x", 22, 64, True),
-    Architecture("mips", "mips", 8, 32, True),
-    Architecture("mipsle", "mipsel", 8, 32, False, ("mipsel",)),
-    Architecture("mips64", "mips64", 8, 64, True),
-    Architecture("mips64le", "mips64el", 8, 64, False, ("mips64el",)),
+    Architecture("arm", "arm", ("armv5", "armv6", "armv7", "armv7l", "armhf", "armel")),
+    Architecture("arm64", "aarch64", ("aarch64", "armv8", "arm64v8")),
+    Architecture("386", "i386", ("i386", "i486", "i586", "i686", "x86")),
+    Architecture("amd64", "x86_64", ("x86_64", "x86-64", "x64")),
+    Architecture("riscv64", "riscv64", ("riscv",)),
+    Architecture("loong64", "loongarch64", ("loongarch64", "loongarch")),
+    Architecture("ppc64le", "ppc64le", ("ppc64el", "powerpc64le")),
+    Architecture("s390x", "s390x"),
+    Architecture("mips", "mips"),
+    Architecture("mipsle", "mipsel", ("mipsel",)),
+    Architecture("mips64", "mips64"),
+    Architecture("mips64le", "mips64el", ("mips64el",)),
 )
 _BY_NAME = {
     name: architecture
@@ -98,14 +106,9 @@ def architecture(name: str) -> Architecture:
     return found
 
 
-def of_header(header: bytes) -> Architecture | None:
-    """The architecture of a program that begins with ``header``; None where it is unknown."""
-    if len(header) < HEADER_BYTES:
-        return None
-    for each in ARCHITECTURES:
-        if matches(header, each.magic, each.mask):
-            return each
-    return None
+def of_program(found: Elf) -> Architecture | None:
+    """The architecture of an ELF file; None where it is unknown, or the file no program."""
+    return _BY_NAME.get(found.architecture) if found.loadable else None
 
 
 def matches(header: bytes, magic: bytes, mask: bytes, offset: int = 0) -> bool:

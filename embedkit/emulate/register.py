@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from embedkit import process
-from embedkit.emulate import elf, versions
+from embedkit import elf, process
+from embedkit.emulate import versions
 from embedkit.emulate.binfmt import WRITTEN_BY_US, Instance, Status
 from embedkit.emulate.entry import Entry
-from embedkit.emulate.magic import Architecture, native
+from embedkit.emulate.magic import Architecture, native, of_program
 from embedkit.errors import EmbedkitError, InputError, LackError, TargetError
 from embedkit.files import write_atomically
 
@@ -65,12 +65,12 @@ def find_qemu(architecture: Architecture, given: Path | None = None) -> Path:
     here = native()
     loader = ""
     for path in candidates:
-        program = elf.read(path)
-        if program is None or program.architecture not in here:
+        program = elf.read_path(path)
+        if program is None or of_program(program) not in here:
             raise LackError(f"{path} is no program of this machine", hint=_PACKAGE_HINT)
-        if program.is_static:
+        if program.static:
             return path.absolute()
-        loader = program.loader
+        loader = program.interpreter
     raise LackError(
         f"{candidates[0]} is dynamic: in a container or chroot its loader {loader} is missing "
         "or foreign, so every program would fail with 'no such file or directory'",

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedkit.emulate import elf
+from embedkit import elf
 from embedkit.emulate.inside import Op
-from embedkit.emulate.magic import Architecture
+from embedkit.emulate.magic import Architecture, of_program
 from embedkit.errors import InputError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -69,13 +69,14 @@ def architectures(root: Path, command: str) -> tuple[Architecture, ...]:
     found: list[Architecture] = []
     problem = ""
     for name in (*_places(command), *_TELLING):
-        program = elf.read(_interpreter(root, within(root, name)))
+        program = elf.read_path(_interpreter(root, within(root, name)))
         if program is None:
             continue
-        if program.architecture is None:
+        architecture = of_program(program)
+        if architecture is None:
             problem = f"; {name} is for a machine that embedkit does not know"
-        elif program.architecture not in found:
-            found.append(program.architecture)
+        elif architecture not in found:
+            found.append(architecture)
     if not found:
         raise InputError(
             "cannot tell this root file system's architecture: neither the command nor /bin/sh "

@@ -130,6 +130,8 @@ class Watch:
         if way == "serial" and self._plan.network and not self._note:
             self._note = "no SSH server answers on the board: it is reached by its serial console"
         seconds = time.monotonic() - self._begun
+        if way == "serial" and self._login_at is not None:
+            seconds = self._login_at - self._begun  # what came after it was waiting for SSH
         return Booted(seconds, way, tuple(self._milestones), self._note)
 
     def _listen(self) -> None:
@@ -199,6 +201,7 @@ class Watch:
             arguments=self._plan.arguments,
             from_card=self._plan.from_card,
             loader_problem=self._plan.loader_problem,
+            quiet_seconds=time.monotonic() - self._changed,
         )
 
     def _guess(self, until: str) -> Diagnosis:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.elf import MACHINES
 from embedkit.errors import InputError
 from embedkit.units import format_size
 
@@ -21,7 +22,6 @@ _CHUNK = 1 << 20
 _UIMAGE = struct.Struct(">7I4B32s")
 _UIMAGE_MAGIC = 0x27051956
 _UIMAGE_ARCHES = {"arm": 2, "arm64": 22, "amd64": 24, "riscv64": 26}
-_ELF_MACHINES = {"arm": 40, "arm64": 183, "amd64": 62, "riscv64": 243}
 _FDT_MAGIC = 0xD00DFEED
 
 _COMPRESSIONS = (
@@ -91,9 +91,12 @@ def check(artifact: Artifact, kind: str, arch: str) -> None:
 
     Raises InputError with what it seems to be instead, or what is damaged.
     """
-    if kind == "raw":
-        return
     found = recognise(artifact)
+    if kind == "raw":
+        # No boot ROM loads these; a board that is given one says nothing at all.
+        if found in ("elf", "tar"):
+            raise artifact.error(f"is {_NAMES[found]}: no boot ROM or boot loader starts that")
+        return
     if found != kind and not (kind == "fit" and found == "dtb"):
         raise artifact.error(f"is not {_NAMES[kind]}: it looks like {_NAMES.get(found, found)}")
     if kind in _CHECKS:
@@ -175,7 +178,7 @@ def _has_images_node(path: Path) -> bool:
 def _check_elf(artifact: Artifact, arch: str) -> None:
     order = "<" if artifact.head[5:6] == b"\x01" else ">"
     machine = struct.unpack_from(f"{order}H", artifact.head.ljust(20, b"\0"), 18)[0]
-    if machine != _ELF_MACHINES[arch]:
+    if machine != MACHINES[arch][0]:
         raise artifact.error(f"the ELF file is for machine {machine}, the board is {arch}")
 
 

@@ -20,6 +20,7 @@ from embedkit.errors import InputError, LackError, TargetError
 
 _BLKROGET = 0x125E
 _BLKRRPART = 0x125F
+_BLKFLSBUF = 0x1261
 _BLKSSZGET = 0x1268
 _BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
@@ -108,6 +109,13 @@ class BlockDevice:
         """Returns once the device says that everything is on its medium."""
         try:
             os.fsync(self.descriptor)
+        except OSError as error:
+            raise _fault("flush", error, None) from error
+
+    def drop_cache(self) -> None:
+        """Forgets what the kernel holds of the device, after others wrote to it buffered."""
+        try:
+            fcntl.ioctl(self.descriptor, _BLKFLSBUF)
         except OSError as error:
             raise _fault("flush", error, None) from error
 

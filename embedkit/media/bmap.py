@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from embedkit.errors import InputError
-from embedkit.media.ranges import Range, merge, total
+from embedkit.media.ranges import Range, Span, merge, total
 
 # A 2 TB card with every second 4 KiB block mapped needs less; nobody's real map is near it.
 MAX_FILE_BYTES = 256 << 20
@@ -30,20 +30,12 @@ _BLOCKS = re.compile(r"(\d{1,20})(?:\s*-\s*(\d{1,20}))?")
 
 
 @dataclass(frozen=True)
-class MappedRange:
+class MappedRange(Span):
     """One range of mapped bytes; ``digest`` is the hex hash of its content, or None."""
 
     first_byte: int
     length: int
     digest: str | None = None
-
-    @property
-    def end(self) -> int:
-        return self.first_byte + self.length
-
-    @property
-    def range(self) -> Range:
-        return Range(self.first_byte, self.length)
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 
 from embedkit.media import journal as journals
 from embedkit.media import pipeline
 from embedkit.media.blockdev import BlockDevice, Identity, aligned_buffer, open_device
-from embedkit.media.content import HEAD_BYTES, Content, Layout, SumChecker, lay_out
+from embedkit.media.content import HEAD_BYTES, Content, Layout, lay_out
+from embedkit.media.fit import Fitted, fit
 from embedkit.media.pipeline import Batch, Pool
 from embedkit.media.ranges import Range, subtract, total
 from embedkit.media.readback import Mismatch, describe_difference, first_difference
 from embedkit.media.stream import Image, Reader
+from embedkit.media.sums import SumChecker
 from embedkit.progress import NullProgress, Progress, Task
 
 _THREADS = 2
@@ -22,11 +24,15 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Comparison:
-    """``compared_bytes`` of the card were read; ``mismatch`` is the first that differs."""
+    """``compared_bytes`` of the card were read; ``mismatch`` is the first that differs.
+
+    ``grown``: the card's last partition was grown when it was flashed.
+    """
 
     compared_bytes: int
     mismatch: Mismatch | None
     unfinished: bool
+    grown: bool
     warnings: tuple[str, ...]
 
 
@@ -54,9 +60,9 @@ def _compare(
     layout = lay_out(content, bytes(head), sector_bytes=device.sector_bytes)
     checker = SumChecker(content)
     checker.feed(0, head)
-    mismatch, unfinished = _compare_head(device, head, content, layout)
-    if mismatch is not None:
-        return Comparison(HEAD_BYTES, mismatch, unfinished, layout.warnings)
+    start = _compare_head(device, head, content, layout)
+    if start.mismatch is not None:
+        return start
     expected = total(layout.data) + total(layout.zero) if layout.data is not None else None
     sink = _Comparer(device, layout)
     sink.task = progress.start(f"comparing {device.path}", total=expected, unit="bytes")
@@ -64,10 +70,7 @@ def _compare(
     stream = _stream(reader, layout, pool, device.sector_bytes)
     try:
         for batch in stream:
-            for piece in batch.entry.pieces:
-                if batch.view:
-                    part = batch.view[piece.start : piece.start + piece.length]
-                    checker.feed(piece.offset, part)
+            checker.feed_batch(batch)
             batch.hold(1)
             sink.queue.put(batch)
             if sink.ended:
@@ -80,7 +83,8 @@ def _compare(
         sink.finish()
     if sink.fault is not None:
         raise sink.fault
-    return Comparison(HEAD_BYTES + sink.compared, sink.mismatch, False, layout.warnings)
+    compared = start.compared_bytes + sink.compared
+    return replace(start, compared_bytes=compared, mismatch=sink.mismatch)
 
 
 def _stream(
@@ -99,23 +103,45 @@ def _stream(
 
 def _compare_head(
     device: BlockDevice, head: memoryview, content: Content, layout: Layout
-) -> tuple[Mismatch | None, bool]:
+) -> Comparison:
     """Only what the image has there is compared: free bytes of the head may be anything."""
     buffer = memoryview(aligned_buffer(HEAD_BYTES))
     device.read_into(buffer, 0)
-    unfinished = journals.run_of(bytes(buffer[:512])) is not None
+    found = bytes(buffer)
     size = min(HEAD_BYTES, HEAD_BYTES if content.size is None else content.size)
     mapped = content.mapped if content.mapped is not None else (Range(0, size),)
     promised = subtract(
         [Range(r.first_byte, min(r.end, HEAD_BYTES) - r.first_byte) for r in mapped], content.kept
     )
-    for part in promised:
-        meant = bytes(head[part.first_byte : part.end])
-        found = bytes(buffer[part.first_byte : part.end])
-        mismatch = _mismatch(part.first_byte, found, meant, layout)
-        if mismatch is not None:
-            return mismatch, unfinished
-    return None, unfinished
+    meant = _meant(bytes(head), found, promised, content, device)
+    pieces = [(p.first_byte, found[p.first_byte : p.end], meant.head[p.first_byte : p.end])
+              for p in promised]  # fmt: skip
+    if meant.tail:
+        tail = buffer[: len(meant.tail)]
+        device.read_into(tail, meant.tail_at)
+        pieces.append((meant.tail_at, bytes(tail), meant.tail))
+    differing = (_mismatch(offset, there, here, layout) for offset, there, here in pieces)
+    return Comparison(
+        HEAD_BYTES + len(meant.tail),
+        next((mismatch for mismatch in differing if mismatch is not None), None),
+        journals.run_of(found[:512]) is not None,
+        meant.grown is not None,
+        layout.warnings,
+    )
+
+
+def _meant(
+    head: bytes, found: bytes, promised: Sequence[Range], content: Content, device: BlockDevice
+) -> Fitted:
+    """The image's head, or what flash makes of it for a larger device if the card has that."""
+    for grow in (False, True):
+        fitted = fit(head, content.size, device.size_bytes, device.sector_bytes, grow=grow)
+        if fitted is not None and all(
+            fitted.head[part.first_byte : part.end] == found[part.first_byte : part.end]
+            for part in promised
+        ):
+            return fitted
+    return Fitted(head)
 
 
 def _mismatch(offset: int, found: bytes, meant: bytes, layout: Layout) -> Mismatch | None:

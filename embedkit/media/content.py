@@ -8,7 +8,6 @@ is data, and long runs of zeros in it become zero.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from embedkit.media.ranges import Range, align, complement, merge, subtract
 #: The part of a card that is written last: partition table and first boot blobs.
 HEAD_BYTES = 1 << 20
 _BLOCK = 4096
+_EXTENDED = {f"0x{kind:02x}" for kind in tables.EXTENDED}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,20 @@ def read_table(
     try:
         return tables.read(read_at, limit, sector_bytes), ""
     except InputError as error:
+        if sector_bytes != 512 and _is_sound(read_at, limit, 512):
+            raise InputError(
+                "the image's partition table counts sectors of 512 bytes, the device has sectors "
+                f"of {sector_bytes}: the partitions would not be found",
+                hint=f"make the image for {sector_bytes}-byte sectors",
+            ) from error
         return None, f"the image's partition table: {error.message}"
+
+
+def _is_sound(read_at: tables.Read, limit: int, sector_bytes: int) -> bool:
+    try:
+        return tables.read(read_at, limit, sector_bytes) is not None
+    except InputError:
+        return False
 
 
 def _namer(table: tables.PartitionTable | None) -> Callable[[int], str]:
@@ -141,55 +154,10 @@ def _namer(table: tables.PartitionTable | None) -> Callable[[int], str]:
         for entry in table.entries:
             place = partition_range(table, entry)
             if place.first_byte <= offset < place.end:
-                label = f" ({entry.name})" if entry.name else ""
+                name = "extended" if entry.type in _EXTENDED else entry.name
+                label = f" ({name})" if name else ""
                 return f"partition {entry.number}{label}"
         first = min(entry.first_sector for entry in table.entries) * table.sector_bytes
         return "before the first partition" if offset < first else "outside every partition"
 
     return name_at
-
-
-class SumChecker:
-    """Compares the image with its block map's hashes while its bytes pass in order."""
-
-    def __init__(self, content: Content) -> None:
-        self._sums = content.sums
-        self._hash = content.hash_name
-        self._size = content.size
-        self._index = 0
-        self._digest = hashlib.new(content.hash_name)
-        self._at = content.sums[0].first_byte if content.sums else 0
-
-    def feed(self, offset: int, view: memoryview) -> None:
-        """The next bytes of the image. Raises InputError at the end of a range that differs."""
-        end = offset + len(view)
-        while self._index < len(self._sums):
-            item = self._sums[self._index]
-            start = max(item.first_byte, offset)
-            stop = min(item.end, end)
-            if start >= stop:
-                return
-            if start == self._at:
-                self._digest.update(view[start - offset : stop - offset])
-                self._at = stop
-            if stop < item.end:
-                return
-            if self._at != item.end or self._digest.hexdigest() != item.digest:
-                raise wrong_sum(item)
-            self._index += 1
-            self._digest = hashlib.new(self._hash)
-            if self._index < len(self._sums):
-                self._at = self._sums[self._index].first_byte
-
-    def finish(self) -> None:
-        """Raises InputError where a range was never completed."""
-        if self._index < len(self._sums):
-            raise wrong_sum(self._sums[self._index])
-
-
-def wrong_sum(item: MappedRange) -> InputError:
-    """The error for a range whose content is not what the block map's hash says."""
-    return InputError(
-        f"the image differs from its block map in bytes {item.first_byte} to {item.end - 1}",
-        hint="image and .bmap do not belong together, or one is damaged: fetch both again",
-    )

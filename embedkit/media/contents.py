@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,7 +88,11 @@ class Artifacts:
             return look(path)
         if blob.optional:
             return None
-        raise InputError(f"{blob.name}: {self._missing(blob.images)}", hint=_hint(blob.name))
+        raise InputError(f"{blob.name}: {self._missing(blob.images)}", hint=self._hint(blob.name))
+
+    def _hint(self, name: str) -> str:
+        folder = "" if self.folder else "--artifacts FOLDER finds it; or "
+        return f"{folder}name the file itself: --blob {name}=PATH"
 
     def _missing(self, images: tuple[str, ...]) -> str:
         names = " or ".join(images)
@@ -127,10 +131,6 @@ class Artifacts:
         return bool(matches)
 
 
-def _hint(name: str) -> str:
-    return f"name the file itself: --blob {name}=PATH"
-
-
 def _content_kind(path: Path, partition: Partition) -> ContentKind:
     if path.is_dir():
         return ContentKind.FOLDER
@@ -148,6 +148,15 @@ def _content_kind(path: Path, partition: Partition) -> ContentKind:
     if wanted == "ext4":
         ext_size(artifact)
     return ContentKind.IMAGE
+
+
+def left_empty(filled: Iterable[tuple[Partition, Content | None]]) -> list[str]:
+    """A warning for each partition whose files are missing, and that is made empty."""
+    return [
+        f"{spec.name} is left empty: none of {', '.join(spec.images)} was found"
+        for spec, content in filled
+        if spec.images and content is not None and content.kind is ContentKind.EMPTY
+    ]
 
 
 def needed_bytes(content: Content) -> int:

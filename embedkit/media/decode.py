@@ -143,12 +143,12 @@ class MemberDecoder:
 
 
 class ZstdDecoder:
-    """zstd, frame after frame."""
+    """zstd, frame after frame. ``walk``: notice here where it ends in a frame's middle."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource, *, walk: bool = True) -> None:
         import zstandard
 
-        self._walker = FrameWalker()
+        self._walker = FrameWalker() if walk else None
         self._source = source
         self._error = zstandard.ZstdError
         whole: Any = self  # the library needs no more of a file than read()
@@ -160,7 +160,8 @@ class ZstdDecoder:
     def read(self, count: int) -> bytes:
         """For the library's reader: the compressed bytes, walked as they pass."""
         data = self._source.read(count)
-        self._walker.feed(data)
+        if self._walker is not None:
+            self._walker.feed(data)
         return data
 
     def readinto(self, view: memoryview) -> int:
@@ -171,7 +172,7 @@ class ZstdDecoder:
             except self._error as error:
                 raise InputError(f"the zstd data is damaged: {error}") from error
             if not count:
-                if not self._walker.complete:
+                if self._walker is not None and not self._walker.complete:
                     raise truncated("zstd")
                 break
             done += count

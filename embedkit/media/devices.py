@@ -136,7 +136,9 @@ def _require_block(mode: int, where: str) -> None:
         (stat.S_ISSOCK, "a socket"),
     )
     what = next((name for test, name in kinds if test(mode)), "something else")
-    hint = "'embedkit compose' writes image files" if what == "a regular file" else None
+    hint = "'embedkit devices' lists the devices; an image is named before them"
+    if what != "a regular file":
+        hint = "'embedkit devices' lists the devices"
     raise InputError(f"this is {what}, not a block device", where=where, hint=hint)
 
 
@@ -256,6 +258,8 @@ def _serial(folder: Path, properties: Mapping[str, str], backing: str) -> str:
 
 def _udev_properties(only: str | None = None) -> dict[str, dict[str, str]]:
     """Kernel name → udev's properties; empty where libudev or its database is missing."""
+    if not Path("/run/udev").is_dir():
+        return {}  # no udevd: pyudev would look for its library for nothing
     try:
         import pyudev
 

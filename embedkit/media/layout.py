@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from embedkit.media.ranges import Range
+from embedkit.media.ranges import Range, Span
 from embedkit.media.tables import PartitionTable
 
 
@@ -25,7 +25,7 @@ class RegionKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Region:
+class Region(Span):
     """A named part of the card: a blob with its room, a partition, the table, a gap."""
 
     name: str
@@ -33,10 +33,6 @@ class Region:
     first_byte: int
     length: int
     note: str = ""
-
-    @property
-    def end(self) -> int:
-        return self.first_byte + self.length
 
 
 @dataclass(frozen=True)
@@ -87,21 +83,13 @@ Source = FileSource | BytesSource | FilesystemSource
 
 
 @dataclass(frozen=True)
-class Extent:
+class Extent(Span):
     """``length`` bytes at ``first_byte`` of the card, from ``source``."""
 
     name: str
     first_byte: int
     length: int
     source: Source
-
-    @property
-    def end(self) -> int:
-        return self.first_byte + self.length
-
-    @property
-    def range(self) -> Range:
-        return Range(self.first_byte, self.length)
 
 
 @dataclass(frozen=True)

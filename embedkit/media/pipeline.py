@@ -7,7 +7,6 @@ waits for a device. A batch goes to every device and returns to the pool after t
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ BATCH_BYTES = 4 << 20
 FINE_BATCH_BYTES = 1 << 20
 #: 192 MiB: deep enough that a slow decoder's rests do not stop a card.
 POOL_BATCHES = 48
+#: What needs no decoding comes faster than any card takes it.
+PLAIN_POOL_BATCHES = 12
 _ZERO_STEP = 64 << 20
 
 
@@ -81,23 +82,46 @@ class Batch:
             self._users -= 1
             last = self._users <= 0
         if last and self._buffer is not None:
-            self._pool.give_back(self._buffer)
+            buffer, self._buffer, self.view = self._buffer, None, memoryview(b"")
+            self._pool.give_back(buffer)
 
 
 class Pool:
-    """A fixed number of page-aligned buffers."""
+    """A bounded number of page-aligned buffers.
+
+    The one that came back last is lent first: memory is touched only as far as the reader
+    really runs ahead. ``retire`` ends that: what comes back then is given to the system while
+    the devices still work, and not at the end, when everything waits for it.
+    """
 
     def __init__(self, count: int = POOL_BATCHES, size: int = BATCH_BYTES) -> None:
-        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        self.count = count
         self.size = size
-        for _ in range(count):
-            self._free.put(memoryview(aligned_buffer(size)))
+        self._free: list[memoryview] = []
+        self._unmade = count
+        self._retired = False
+        self._changed = threading.Condition()
 
     def take(self) -> memoryview:
-        return self._free.get()
+        with self._changed:
+            while not self._free and not self._unmade:
+                self._changed.wait()
+            if self._free:
+                return self._free.pop()
+            self._unmade -= 1
+        return memoryview(aligned_buffer(self.size))
 
     def give_back(self, buffer: memoryview) -> None:
-        self._free.put(buffer)
+        with self._changed:
+            if not self._retired:
+                self._free.append(buffer)
+                self._changed.notify()
+
+    def retire(self) -> None:
+        """Nothing is taken any more."""
+        with self._changed:
+            self._retired = True
+            self._free.clear()
 
 
 _zero_digests: dict[int, bytes] = {}

@@ -14,7 +14,7 @@ from embedkit.board.model import Blob, Board, Layout, Partition
 from embedkit.errors import InputError
 from embedkit.media import artifacts as kinds
 from embedkit.media import tables
-from embedkit.media.contents import Artifacts, Content, Wrongs, needed_bytes
+from embedkit.media.contents import Artifacts, Content, Wrongs, left_empty, needed_bytes
 from embedkit.media.layout import (
     BytesSource,
     CardPlan,
@@ -82,6 +82,7 @@ def plan(
     placed = _partitions(form, source, size_bytes, wrongs)
     wrongs.raise_if_any(f"the artifacts of {board.name}")
 
+    warnings += left_empty((part.spec, part.content) for part in placed)
     needed = max(
         [0, *(extent.end for extent in blobs), *(part.start + part.size for part in placed)]
     )

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, order=True)
-class Range:
-    """``length`` bytes from ``first_byte`` on; ``end`` is the first byte after it."""
+class Span:
+    """What has ``length`` bytes from ``first_byte`` on; ``end`` is the first byte after it."""
 
     first_byte: int
     length: int
@@ -16,6 +15,19 @@ class Range:
     @property
     def end(self) -> int:
         return self.first_byte + self.length
+
+    @property
+    def range(self) -> Range:
+        """The place alone."""
+        return Range(self.first_byte, self.length)
+
+
+@dataclass(frozen=True, order=True)
+class Range(Span):
+    """A place and nothing else: what the functions here take and give."""
+
+    first_byte: int
+    length: int
 
 
 def merge(ranges: Iterable[Range]) -> tuple[Range, ...]:

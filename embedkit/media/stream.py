@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from embedkit.errors import InputError
-from embedkit.media import decode, sources, xz, zipped
+from embedkit.media import decode, sources, xz
 from embedkit.media.ranges import Range, merge
 from embedkit.media.sparse import data_ranges
 from embedkit.media.zstd_frames import FrameWalker
@@ -20,6 +20,8 @@ from embedkit.progress import Task
 
 STDIN = "-"
 _HEAD = 512
+# A frame's and a block's header and a checksum, all at once (RFC 8878, 3.1.1).
+_ZSTD_HEAD = 24
 _MAGICS = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"\xfd7zXZ\0", "xz"),
@@ -64,6 +66,11 @@ class ImageInfo:
         """It can be read a second time."""
         return self.path is not None
 
+    @property
+    def is_plain_file(self) -> bool:
+        """Any byte of it can be read at once: nothing has to be decoded."""
+        return self.kind == "raw" and self.path is not None
+
 
 class Image:
     """An input image. ``reader`` begins a pass over it; a pipe or URL has only one."""
@@ -80,7 +87,7 @@ class Image:
         if info.path is None:
             source, self._source = self._source, None
             assert source is not None, "a pipe can be read once"
-            return Reader(info, _decoder(info.kind, source), source, None)
+            return Reader(info, _decoder(info, source), source, None)
         file = sources.open_file(info.path)
         if info.kind == "raw" and self._sha256 is None:
             return Reader(info, _FileDecoder(file), None, file)
@@ -89,13 +96,17 @@ class Image:
                 self._blocks = xz.read_index(file.fileno())
             return Reader(info, xz.XzDecoder(file.fileno(), self._blocks, wanted), None, file)
         if info.kind == "zip" and self._sha256 is None:
+            from embedkit.media import zipped
+
             return Reader(info, zipped.open_member(file), None, file)
         source = sources.HashedSource(file.read, expected_sha256=self._sha256)
         if info.kind == "zip":
             # The archive is read through its directory: its own hash is taken beforehand.
             source.finish()
+            from embedkit.media import zipped
+
             return Reader(info, zipped.open_member(file), None, file)
-        return Reader(info, _decoder(info.kind, source), source, file)
+        return Reader(info, _decoder(info, source), source, file)
 
     def data_ranges(self) -> tuple[Range, ...] | None:
         """Where a raw file has data and not holes; None where that cannot be told."""
@@ -291,6 +302,8 @@ def _open_path(path: Path, sha256: str | None) -> Image:
             elif kind == "zstd":
                 size = _walk_zstd(file)
             elif kind == "zip":
+                from embedkit.media import zipped
+
                 size = zipped.find(file)[1].file_size
             else:
                 checked = False
@@ -313,21 +326,28 @@ def gzip_size_is(path: Path, size: int) -> bool:
 
 def _walk_zstd(file: IO[bytes]) -> int | None:
     walker = FrameWalker()
-    file.seek(0)
-    while piece := file.read(1 << 20):
+    position, end = 0, os.fstat(file.fileno()).st_size
+    while position < end:
+        # Headers only: the blocks between them are jumped over.
+        piece = os.pread(file.fileno(), _ZSTD_HEAD, position)
         walker.feed(piece)
+        position += len(piece) + walker.jump()
+    if position > end:
+        raise decode.truncated("zstd")
     if not walker.complete:
         raise decode.truncated("zstd")
     return walker.content_size
 
 
-def _decoder(kind: str, source: Any) -> decode.Decoder:
+def _decoder(info: ImageInfo, source: Any) -> decode.Decoder:
+    kind = info.kind
     if kind == "gzip":
         return decode.gzip_decoder(source)
     if kind == "xz":
         return decode.xz_decoder(source)
     if kind == "zstd":
-        return decode.ZstdDecoder(source)
+        # Where the size is known, a stream that ends early is noticed by its length.
+        return decode.ZstdDecoder(source, walk=info.size is None)
     if kind == "bzip2":
         return decode.bzip2_decoder(source)
     assert kind == "raw", kind

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedkit.errors import InputError
 from embedkit.media import bmap as bmaps
 from embedkit.media.content import Content
-from embedkit.media.layout import CardPlan
 from embedkit.media.precheck import check_image
 from embedkit.media.stream import STDIN, Image, open_image
 from embedkit.progress import Progress
+
+if TYPE_CHECKING:
+    from embedkit.media.layout import CardPlan
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def opened(request: Request, size_bytes: int | None, progress: Progress) -> Iter
         return
     assert size_bytes is not None, "a board's card needs to know the card"
     plan = card_plan(request, size_bytes)
+    import tempfile
+
     from embedkit.media.compose import materialise
 
     # Not /tmp: that is often memory, and a card is large.

@@ -7,7 +7,6 @@ header and entries, protective MBR). Sectors are of 512 bytes unless a table say
 from __future__ import annotations
 
 import struct
-import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ _MBR_ENTRY = struct.Struct("<B3sB3sII")
 _MAX_SECTOR = 0xFFFFFFFF
 
 BOOTABLE = 1 << 2  # GPT attribute bit 2, "Legacy BIOS Bootable": what U-Boot scans for
+#: MBR types whose partition holds logical ones (block/partitions/msdos.c of Linux).
+EXTENDED = (0x05, 0x0F, 0x85)
 EMPTY_TYPE = "00000000-0000-0000-0000-000000000000"
 
 Read = Callable[[int, int], bytes]
@@ -146,9 +147,9 @@ def _mbr(table: PartitionTable) -> bytes:
     for entry in table.entries:
         slots[entry.number - 1] = _MBR_ENTRY.pack(
             0x80 if entry.bootable else 0,
-            _chs(entry.first_sector),
+            chs(entry.first_sector),
             int(entry.type, 16),
-            _chs(entry.end_sector - 1),
+            chs(entry.end_sector - 1),
             entry.first_sector,
             entry.sectors,
         )
@@ -156,7 +157,7 @@ def _mbr(table: PartitionTable) -> bytes:
     return struct.pack("<IH", signature, 0) + b"".join(slots) + b"\x55\xaa"
 
 
-def _chs(sector: int) -> bytes:
+def chs(sector: int) -> bytes:
     """Cylinder, head, sector with 255 heads and 63 sectors a track, as sfdisk writes it."""
     cylinder, rest = divmod(sector, 255 * 63)
     head, place = divmod(rest, 63)
@@ -174,8 +175,8 @@ def _gpt(table: PartitionTable, size_bytes: int) -> tuple[tuple[str, int, bytes]
         if len(name) > 72:
             raise InputError(f"partition name '{entry.name}' is longer than 36 characters")
         slots[entry.number - 1] = _ENTRY.pack(
-            uuid.UUID(entry.type).bytes_le,
-            uuid.UUID(entry.uuid).bytes_le,
+            _guid_bytes(entry.type),
+            _guid_bytes(entry.uuid),
             entry.first_sector,
             entry.end_sector - 1,
             entry.attributes | (BOOTABLE if entry.bootable else 0),
@@ -210,7 +211,7 @@ def _gpt_header(
     first, last = usable(table, size_bytes)
     fields = (
         b"EFI PART", 0x10000, 92, 0, 0, own, other, first, last,
-        uuid.UUID(table.identity).bytes_le, at, GPT_ENTRIES, _ENTRY_BYTES, zlib.crc32(entries),
+        _guid_bytes(table.identity), at, GPT_ENTRIES, _ENTRY_BYTES, zlib.crc32(entries),
     )  # fmt: skip
     header = bytearray(_HEADER.pack(*fields))
     struct.pack_into("<I", header, 16, zlib.crc32(bytes(header)))
@@ -299,19 +300,31 @@ def _read_gpt_at(read_at: Read, size_bytes: int, sector: int, own: int) -> Parti
                 number,
                 start,
                 end - start + 1,
-                str(uuid.UUID(bytes_le=kind)),
+                _guid(kind),
                 bootable=bool(attributes & BOOTABLE),
                 name=name.decode("utf-16-le", "replace").split("\0")[0],
-                uuid=str(uuid.UUID(bytes_le=own_id)),
+                uuid=_guid(own_id),
                 attributes=attributes & ~BOOTABLE,
             )
         )
     primary_entries = at if own == 1 else 2
     return PartitionTable(
         TableKind.GPT,
-        str(uuid.UUID(bytes_le=guid)),
+        _guid(guid),
         tuple(entries),
         primary_entries,
         backup=own != 1 or other != 1,
         sector_bytes=sector,
     )
+
+
+def _guid(raw: bytes) -> str:
+    from uuid import UUID  # asks for the platform, and only a GPT needs it
+
+    return str(UUID(bytes_le=raw))
+
+
+def _guid_bytes(text: str) -> bytes:
+    from uuid import UUID
+
+    return UUID(text).bytes_le

@@ -13,24 +13,25 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from embedkit.errors import EmbedkitError, InputError, TargetError
+from embedkit.errors import InputError, TargetError
 from embedkit.media import journal as journals
 from embedkit.media import pipeline
-from embedkit.media.blockdev import BlockDevice, DeviceFault, Identity, aligned_buffer, open_device
-from embedkit.media.content import HEAD_BYTES, Content, Layout, SumChecker, lay_out
-from embedkit.media.outcome import Options, Outcome, State
+from embedkit.media.blockdev import BlockDevice, Identity, aligned_buffer, open_device
+from embedkit.media.completion import Written, complete
+from embedkit.media.content import HEAD_BYTES, Content, Layout, lay_out
+from embedkit.media.outcome import Options, Outcome
 from embedkit.media.pipeline import Batch, Entry, Pool
 from embedkit.media.ranges import total
-from embedkit.media.readback import Mismatch, explain, first_difference, first_wrong
 from embedkit.media.stream import Image, Reader
+from embedkit.media.sums import SumChecker, SumThread
 from embedkit.media.writer import DeviceWriter
 from embedkit.progress import Progress
 from embedkit.units import format_size
 
 # So much is checked against the block map before the first byte is written: an image and a
 # .bmap that do not belong together differ at once.
-_PRIME_BATCHES = 16
-_PRIME_SECONDS = 0.04
+_PRIME_SHARE = 3  # of the buffers, as a divisor
+_PRIME_SECONDS = 0.02
 
 
 def write_image(
@@ -83,9 +84,11 @@ class _Flash:
         self.sector_bytes = max(device.sector_bytes for device in devices)
         self._check_sizes(devices)
         self.writers = [self._writer(*pair) for pair in zip(devices, targets, strict=True)]
-        self.pool = Pool()
+        plain = image.info.is_plain_file
+        self.pool = Pool(pipeline.PLAIN_POOL_BATCHES if plain else pipeline.POOL_BATCHES)
         self.entries: list[Entry] = []
         self.head = memoryview(aligned_buffer(HEAD_BYTES))
+        self.size: int | None = None
         self.begun = time.monotonic()
         self._futures: list[Future[Outcome]] = []
 
@@ -93,17 +96,27 @@ class _Flash:
         reader = self.image.reader(self.content.mapped)
         try:
             layout = self._read_head(reader)
+            if self.options.grow:
+                self._check_grow()
             failure = self._write_all(reader, layout)
         finally:
             reader.close()
-        written_at = time.monotonic()
         if failure is not None:
             for writer in self.writers:
                 writer.fault = writer.fault or failure
+        written = Written(
+            self.image,
+            layout,
+            self.entries,
+            bytes(self.head),
+            self.size,
+            self.begun,
+            time.monotonic(),
+        )
         with ThreadPoolExecutor(max(1, len(self.writers))) as pool:
             stop = threading.Event()
             self._futures = [
-                pool.submit(self._complete, writer, layout, written_at, stop)
+                pool.submit(complete, writer, written, self.options, self.progress, stop)
                 for writer in self.writers
             ]
             try:
@@ -117,6 +130,10 @@ class _Flash:
         """No thread uses a device any more."""
         done = all(future.done() for future in self._futures)
         return done and all(writer.idle for writer in self.writers)
+
+    @property
+    def _all_failed(self) -> bool:
+        return all(writer.fault is not None for writer in self.writers)
 
     def _check_sizes(self, devices: Sequence[BlockDevice]) -> None:
         for device in devices:
@@ -156,6 +173,12 @@ class _Flash:
             self.progress.say(f"warning: {warning}")
         return layout
 
+    def _check_grow(self) -> None:
+        from embedkit.media.grow import check
+
+        sizes = [writer.device.size_bytes for writer in self.writers]
+        check(self.image, bytes(self.head), self.content.size, sizes, self.sector_bytes)
+
     def _write_all(self, reader: Reader, layout: Layout) -> InputError | TargetError | None:
         """Reads once, writes everywhere. An error of the image is returned, not raised, as
         soon as something was written: every device then still gets its outcome."""
@@ -168,27 +191,31 @@ class _Flash:
             stream.close()
             raise
         self._arm(layout)
+        sums = SumThread(checker)
         expected = total(layout.data) + total(layout.zero) if layout.data is not None else None
         for writer in self.writers:
             writer.task = self.progress.start(
                 f"writing {writer.device.path}", total=expected, unit="bytes"
             )
-            writer.start()
+            discard = self.options.discard
+            size = writer.device.size_bytes
+            writer.start(layout.free(self.content, size) if discard else ())
         try:
             for batch in primed:
                 self._hand_out(batch)
             for batch in stream:
-                self._check(batch, checker)
-                self._hand_out(batch)
-                if all(writer.fault is not None for writer in self.writers):
+                self._check_end(batch)
+                self._hand_out(batch, sums)
+                if sums.error is not None or self._all_failed:
                     break
-            else:
-                checker.finish()
+            if not self._all_failed:
+                sums.finish()
                 size = reader.drain(self.content.size)
                 if self.content.size is not None and size < self.content.size:
                     raise InputError(
                         f"the image has {size} bytes, its block map promises {self.content.size}"
                     )
+                self.size = size
             return None
         except (InputError, TargetError) as error:
             error.where = error.where or self.image.info.name
@@ -199,6 +226,8 @@ class _Flash:
             raise
         finally:
             stream.close()
+            sums.close()
+            self.pool.retire()
             for writer in self.writers:
                 writer.finish()
                 if writer.task is not None:
@@ -219,14 +248,16 @@ class _Flash:
         begun = time.monotonic()
         primed: list[Batch] = []
         for batch in stream:
-            self._check(batch, checker)
+            self._check_end(batch)
+            checker.feed_batch(batch)
             primed.append(batch)
             late = time.monotonic() - begun > _PRIME_SECONDS
-            if len(primed) >= _PRIME_BATCHES or late or not self.content.sums:
+            enough = len(primed) >= self.pool.count // _PRIME_SHARE
+            if enough or late or self.image.info.is_plain_file or not self.content.sums:
                 break
         return primed
 
-    def _check(self, batch: Batch, checker: SumChecker) -> None:
+    def _check_end(self, batch: Batch) -> None:
         for piece in batch.entry.pieces:
             end = piece.offset + piece.length
             for writer in self.writers:
@@ -236,156 +267,24 @@ class _Flash:
                         f"({format_size(writer.device.size_bytes)})",
                         where=str(writer.device.path),
                     )
-            if batch.view:
-                checker.feed(piece.offset, batch.view[piece.start : piece.start + piece.length])
 
     def _arm(self, layout: Layout) -> None:
         def arm(writer: DeviceWriter) -> None:
-            size = writer.device.size_bytes
-            free = layout.free(self.content, size) if self.options.discard else ()
-            writer.arm(self.image.info.name, free, self.content.size)
+            writer.arm(self.image.info.name, self.content.size)
 
         ready = [writer for writer in self.writers if writer.fault is None]
         with ThreadPoolExecutor(max(1, len(ready))) as pool:
             list(pool.map(arm, ready))
 
-    def _hand_out(self, batch: Batch) -> None:
+    def _hand_out(self, batch: Batch, sums: SumThread | None = None) -> None:
+        """To every device, and to ``sums`` where it was not compared yet."""
         self.entries.append(batch.entry)
-        batch.hold(len(self.writers))
+        batch.hold(len(self.writers) + (1 if sums is not None else 0))
+        if sums is not None:
+            sums.put(batch)
         for writer in self.writers:
             writer.put(batch)
 
     def _stop(self) -> None:
         for writer in self.writers:
             writer.stop()
-
-    def _complete(
-        self, writer: DeviceWriter, layout: Layout, written_at: float, stop: threading.Event
-    ) -> Outcome:
-        """Read-back, the first megabyte, its read-back, the kernel's view."""
-        try:
-            if writer.fault is not None:
-                raise writer.fault
-            mismatch = None
-            if self.options.verify:
-                mismatch = self._verify(writer, layout, stop)
-            if mismatch is None:
-                writer.seal(self.head)
-                if self.options.verify:
-                    mismatch = self._verify_head(writer, self.head, layout)
-                    if mismatch is not None:
-                        writer.unseal()
-        except EmbedkitError as error:
-            return self._failed(writer, layout, error, written_at)
-        done = time.monotonic()
-        writer.journal.forget()
-        state = State.VERIFIED if self.options.verify else State.WRITTEN
-        if mismatch is not None:
-            state = State.DIFFERS
-        return Outcome(
-            writer.identity,
-            state,
-            writer.written_bytes,
-            verified_bytes=writer.written_bytes if state is State.VERIFIED else 0,
-            resumed_bytes=writer.skipped_bytes,
-            zeroed_bytes=total(layout.zero),
-            discarded=writer.discarded,
-            table_reread=mismatch is None and writer.device.reread_partitions(),
-            write_seconds=written_at - self.begun,
-            verify_seconds=done - written_at if self.options.verify else 0.0,
-            mismatch=mismatch,
-            warnings=layout.warnings,
-        )
-
-    def _verify(
-        self, writer: DeviceWriter, layout: Layout, stop: threading.Event
-    ) -> Mismatch | None:
-        buffer = aligned_buffer(HEAD_BYTES)
-        buffer[:] = journals.marker(writer.journal.run)
-        mismatch = self._verify_head(writer, memoryview(buffer), layout)
-        if mismatch is not None:
-            return Mismatch(
-                mismatch.first_byte,
-                mismatch.length,
-                True,
-                mismatch.region,
-                "a write to another place ended up here, or none arrives: the device has less "
-                "capacity than it claims (counterfeit), or drops writes",
-            )
-        alias = _alias_of_head(writer)
-        if alias is not None:
-            what = "it shows the first megabyte again: the device has no more capacity than this "
-            return Mismatch(alias, 512, True, layout.names(alias), what + "(counterfeit)")
-        task = self.progress.start(
-            f"verifying {writer.device.path}",
-            total=sum(entry.length for entry in self.entries),
-            unit="bytes",
-        )
-        try:
-            index = first_wrong(writer.device, self.entries, task, stop.is_set)
-        finally:
-            task.finish()
-        if index is None:
-            return None
-        return explain(writer.device, self.entries, index, self.image, layout.names)
-
-    def _verify_head(
-        self, writer: DeviceWriter, meant: memoryview, layout: Layout
-    ) -> Mismatch | None:
-        buffer = memoryview(aligned_buffer(HEAD_BYTES))
-        for part in sorted(writer.head_parts()):
-            view = buffer[part.first_byte : part.end]
-            writer.device.read_into(view, part.first_byte)
-            expected = bytes(meant[part.first_byte : part.end])
-            difference = first_difference(bytes(view), expected)
-            if difference is not None:
-                place = (part.first_byte + difference) // 512 * 512
-                what = "it does not hold what was written"
-                return Mismatch(place, 512, True, layout.names(place), what)
-        return None
-
-    def _failed(
-        self, writer: DeviceWriter, layout: Layout, error: EmbedkitError, written_at: float
-    ) -> Outcome:
-        if isinstance(error, DeviceFault) and error.where is None:
-            error.where = str(writer.device.path)
-            if error.offset is not None:
-                name = layout.names(error.offset)
-                inside = f", in {name}" if name else ""
-                error.where += f", sector {error.offset // 512}{inside}"
-        return Outcome(
-            writer.identity,
-            State.FAILED,
-            writer.written_bytes,
-            resumed_bytes=writer.skipped_bytes,
-            write_seconds=written_at - self.begun,
-            error=error,
-            warnings=(_state_of(writer), *layout.warnings),
-        )
-
-
-def _alias_of_head(writer: DeviceWriter) -> int | None:
-    """Where the head's marker shows up a second time: a card that starts over there.
-
-    Written data betrays most such cards when it is read back. One whose aliases all fall into
-    holes would pass, and fail its user later; their sizes are mostly powers of two.
-    """
-    buffer = memoryview(aligned_buffer(4096))
-    offset = HEAD_BYTES * 2
-    while offset + len(buffer) <= writer.device.size_bytes:
-        writer.device.read_into(buffer, offset)
-        if journals.run_of(bytes(buffer[:512])) == writer.journal.run:
-            return offset
-        offset *= 2
-    return None
-
-
-def _state_of(writer: DeviceWriter) -> str:
-    """What the user finds on a device that failed."""
-    if not writer.touched:
-        return "nothing was written to the device"
-    if not writer.armed:
-        return "the device's first megabyte may be damaged; nothing else was changed"
-    return (
-        "the device has no partition table now; 'embedkit flash --resume' goes on where it stopped"
-    )

@@ -23,6 +23,8 @@ from embedkit.progress import Task
 THREADS = 3
 _FIRST = 4096
 _TAIL_BYTES = 128 << 10
+# What an interruption waits for at most.
+_DISCARD_STEP = 256 << 20
 
 
 class DeviceWriter:
@@ -46,6 +48,7 @@ class DeviceWriter:
         self.fault: BaseException | None = None
         self.touched = False
         self.armed = False
+        self.resumable = True
         self.written_bytes = 0
         self.skipped_bytes = 0
         self.discarded = False
@@ -63,8 +66,8 @@ class DeviceWriter:
         self._stopped = False
         self._threads: list[threading.Thread] = []
 
-    def arm(self, image: str, free: tuple[Range, ...], image_end: int | None) -> None:
-        """Makes the card visibly unfinished, then discards what is free.
+    def arm(self, image: str, image_end: int | None) -> None:
+        """Makes the card visibly unfinished.
 
         The first 4 KiB go first: from then on there is no partition table.
         """
@@ -82,18 +85,17 @@ class DeviceWriter:
             if not self._resumed:
                 self._clear_tail(image_end)
             self.device.flush()
-            self.discarded = bool(free) and all(
-                self.device.discard(item.first_byte, item.length) for item in free
-            )
         except Exception as error:
             self.fault = error
 
-    def start(self) -> None:
-        """From here on batches are taken."""
-        for index in range(THREADS):
-            thread = threading.Thread(
-                target=self._work, name=f"write-{self.device.path.name}-{index}", daemon=True
-            )
+    def start(self, free: tuple[Range, ...]) -> None:
+        """From here on batches are taken; meanwhile what is free is discarded."""
+        work: list[Callable[[], None]] = [self._work] * THREADS
+        # On its own thread: a card that erases slowly does not keep the image from being read.
+        work += [lambda: self._discard(free)] if free and self.fault is None else []
+        for index, target in enumerate(work):
+            name = f"write-{self.device.path.name}-{index}"
+            thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -121,8 +123,12 @@ class DeviceWriter:
         """No thread writes any more."""
         return not any(thread.is_alive() for thread in self._threads)
 
-    def seal(self, head: memoryview) -> None:
-        """Writes the first megabyte: all but 4 KiB, a flush, then those. Raises DeviceFault."""
+    def seal(self, head: memoryview, tail: memoryview, tail_at: int) -> None:
+        """Writes ``tail`` to ``tail_at`` and the first megabyte: all but 4 KiB, a flush, then
+        those. Raises DeviceFault."""
+        if tail:
+            self._write(tail, tail_at)
+            self.device.flush()
         for part in reversed(self.head_parts()):
             self._write(head[part.first_byte : part.end], part.first_byte)
             self.device.flush()
@@ -158,6 +164,18 @@ class DeviceWriter:
         if self._on_write is not None:
             self._on_write(offset)
         self.device.write_from(view, offset)
+
+    def _discard(self, free: tuple[Range, ...]) -> None:
+        try:
+            for item in free:
+                for offset in range(item.first_byte, item.end, _DISCARD_STEP):
+                    length = min(_DISCARD_STEP, item.end - offset)
+                    if self._stopped or not self.device.discard(offset, length):
+                        return
+            self.discarded = True
+        except Exception as error:
+            with self._lock:
+                self.fault = self.fault or error
 
     def _work(self) -> None:
         while True:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import lzma
 import os
+import queue
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from embedkit.errors import InputError
 from embedkit.media.decode import truncated
-from embedkit.media.ranges import Range
+from embedkit.media.ranges import Range, Span
 
 _HEADER = b"\xfd7zXZ\0"
 _FOOTER = b"YZ"
@@ -30,7 +31,7 @@ _MAX_RECORDS = 4_000_000
 
 
 @dataclass(frozen=True)
-class XzBlock:
+class XzBlock(Span):
     """One block: where it is in the file, and which bytes of the image it holds."""
 
     file_offset: int
@@ -38,10 +39,6 @@ class XzBlock:
     first_byte: int
     length: int
     stream_flags: bytes
-
-    @property
-    def end(self) -> int:
-        return self.first_byte + self.length
 
 
 def read_index(descriptor: int) -> tuple[XzBlock, ...]:
@@ -199,7 +196,7 @@ class XzDecoder:
         self._stopped = False
         largest = max((block.length for block in chosen), default=0)
         self._pool: ThreadPoolExecutor | None = None
-        self._running: deque[Future[list[bytes]]] = deque()
+        self._running: deque[_Decoding] = deque()
         self._submitted: deque[XzBlock] = deque(chosen)
         if largest <= _WHOLE_BLOCK and len(chosen) > 1:
             workers = max(2, min(os.cpu_count() or 2, 8))
@@ -252,18 +249,37 @@ class XzDecoder:
             self._current = _pieces(self._descriptor, block)
             return
         self._fill_pool()
-        pieces = self._running.popleft().result()
+        self._current = iter(self._running.popleft())
         self._fill_pool()
-        self._current = iter(pieces)
 
     def _fill_pool(self) -> None:
         assert self._pool is not None
         while self._submitted and len(self._running) < self._ahead:
-            block = self._submitted.popleft()
-            self._running.append(self._pool.submit(self._decode, block))
+            decoding = _Decoding()
+            pieces = _pieces(self._descriptor, self._submitted.popleft(), lambda: self._stopped)
+            self._running.append(decoding)
+            self._pool.submit(decoding.run, pieces)
 
-    def _decode(self, block: XzBlock) -> list[bytes]:
-        return list(_pieces(self._descriptor, block, lambda: self._stopped))
+
+class _Decoding:
+    """A block that a thread decodes; its pieces can be taken while it does."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def run(self, pieces: Iterator[bytes]) -> None:
+        try:
+            for piece in pieces:
+                self._queue.put(piece)
+        except Exception as error:
+            self._queue.put(error)
+        self._queue.put(b"")
+
+    def __iter__(self) -> Iterator[bytes]:
+        while item := self._queue.get():
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
 
 def _is_wanted(block: XzBlock, wanted: Sequence[Range] | None) -> bool:

@@ -53,6 +53,11 @@ class FrameWalker:
             self._held = b""
             self._step(head)
 
+    def jump(self) -> int:
+        """How many of the next bytes need not be fed; they count as seen."""
+        skipped, self._skip = self._skip, 0
+        return skipped
+
     def _magic(self, head: bytes) -> None:
         magic = int.from_bytes(head, "little")
         self.at_boundary = False

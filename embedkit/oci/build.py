@@ -225,7 +225,7 @@ def _platform(
     verdict = judge(evidence, words)
     if verdict.others:
         shown = ", ".join(
-            f"/{item.path} ({item.elf.platform.architecture})" for item in verdict.others[:3]
+            f"/{item.path} ({item.platform.architecture})" for item in verdict.others[:3]
         )
         warnings.append(f"{len(verdict.others)} programs for other architectures: {shown}")
     if part.platform is not None:

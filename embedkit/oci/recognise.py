@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from embedkit.oci import elf
+from embedkit import elf
 from embedkit.oci.limits import CHUNK
 from embedkit.oci.platform import Platform, normalise
 
@@ -25,6 +24,17 @@ class Evidence:
     path: str
     elf: elf.Elf
 
+    @property
+    def platform(self) -> Platform:
+        """What it runs on. An ARM program that does not say is taken for a v7: a hard-float
+        ABI needs v6 at least, in practice Debian's and Fedora's v7."""
+        variant = self.elf.variant or ("v7" if self.elf.architecture == "arm" else "")
+        return Platform("linux", self.elf.architecture or "unknown", variant)
+
+    @property
+    def certain(self) -> bool:
+        return self.elf.architecture != "arm" or bool(self.elf.variant)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -32,13 +42,14 @@ class Verdict:
 
     ``platform`` is None where no program was found. ``certain`` is False where an ARM
     variant had to be guessed. ``decisive`` is the program that decided, ``others`` are those
-    of other architectures.
+    of other architectures. ``tightest`` is one that is laid out for the smallest memory pages.
     """
 
     platform: Platform | None
     certain: bool = True
     decisive: Evidence | None = None
     others: tuple[Evidence, ...] = ()
+    tightest: Evidence | None = None
 
 
 def examine(path: str, size: int, read: Callable[[int], bytes]) -> Evidence | None:
@@ -49,7 +60,7 @@ def examine(path: str, size: int, read: Callable[[int], bytes]) -> Evidence | No
     """
     if size < 52 or not _counts(path):
         return None
-    head = read(elf.HEAD)
+    head = read(elf.HEADER_BYTES)
     if not head.startswith(elf.MAGIC):
         return None
     if size <= _IN_MEMORY:
@@ -59,7 +70,10 @@ def examine(path: str, size: int, read: Callable[[int], bytes]) -> Evidence | No
         found = elf.read(b"".join(pieces))
     else:
         found = _examine_large(head, read)
-    return Evidence(path, found) if found and found.loadable else None
+    if found is None or not found.loadable:
+        return None
+    # An image may hold tens of thousands: no file's list of libraries is kept in memory.
+    return Evidence(path, replace(found, needed=(), soname="", rpath=(), runpath=()))
 
 
 def _examine_large(head: bytes, read: Callable[[int], bytes]) -> elf.Elf | None:
@@ -70,8 +84,7 @@ def _examine_large(head: bytes, read: Callable[[int], bytes]) -> elf.Elf | None:
             file.write(piece)
             written += len(piece)
         file.flush()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return elf.read(mapped)
+        return elf.read_file(file)
 
 
 def _counts(path: str) -> bool:
@@ -101,18 +114,20 @@ def judge(evidence: Iterable[Evidence], entrypoint: Sequence[str] = ()) -> Verdi
     wanted = entrypoint[0].lstrip("/") if entrypoint else ""
     first = next((item for item in found if item.path == wanted), None)
     if first is None:
-        common = Counter(item.elf.platform.architecture for item in found).most_common(1)[0][0]
-        first = next(item for item in found if item.elf.platform.architecture == common)
-    architecture = first.elf.platform.architecture
-    alike = [item for item in found if item.elf.platform.architecture == architecture]
-    others = tuple(item for item in found if item.elf.platform.architecture != architecture)
+        common = Counter(item.platform.architecture for item in found).most_common(1)[0][0]
+        first = next(item for item in found if item.platform.architecture == common)
+    architecture = first.platform.architecture
+    alike = [item for item in found if item.platform.architecture == architecture]
+    others = tuple(item for item in found if item.platform.architecture != architecture)
+    paged = [item for item in alike if item.elf.page_bytes > 1]
+    tightest = min(paged, key=lambda item: item.elf.page_bytes, default=None)
     if architecture != "arm":
-        return Verdict(normalise(first.elf.platform), True, first, others)
-    known = [item for item in alike if item.elf.variant_known]
-    newest = max(known or alike, key=lambda item: item.elf.platform.variant)
+        return Verdict(normalise(first.platform), True, first, others, tightest)
+    known = [item for item in alike if item.certain]
+    newest = max(known or alike, key=lambda item: item.platform.variant)
     # A program that says nothing counts for nothing beside one that does.
-    platform = replace(first.elf.platform, variant=newest.elf.platform.variant)
-    return Verdict(normalise(platform), bool(known), newest, others)
+    platform = replace(first.platform, variant=newest.platform.variant)
+    return Verdict(normalise(platform), bool(known), newest, others, tightest)
 
 
 def mismatch(verdict: Verdict, label: Platform) -> str | None:

@@ -12,7 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -213,11 +213,16 @@ class ArchiveSink:
         entries = tuple(entry for image in images for entry in index_entries(image))
         self._member("index.json", Index(mediatypes.INDEX, entries).to_bytes())
         docker = [entry for image in images for entry in _docker_entries(image)]
-        self._member("manifest.json", dump_list(docker))
-        self._member(LAYOUT_FILE, LAYOUT)
+        self.finish_with({"manifest.json": dump_list(docker), LAYOUT_FILE: LAYOUT})
+
+    def finish_with(self, documents: Mapping[str, bytes], *, durable: bool = True) -> None:
+        """Ends the archive with these documents; ``durable``: it must outlive a power cut."""
+        for name, content in documents.items():
+            self._member(name, content)
         try:
             self._file.write(bytes(1024))
-            os.fsync(self._file.fileno())
+            if durable:
+                os.fsync(self._file.fileno())
             self._file.close()
             (self.scratch / "archive").replace(self.path)
         except OSError as error:

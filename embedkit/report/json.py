@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from embedkit.report.clean import encodable
 from embedkit.report.model import Finding, Report, Step, walk_findings, walk_sections
 
 SCHEMA = "embedkit.report/1"
+# What JSON does not escape by itself: C1 controls (a terminal's CSI is one), and the controls that
+# turn the reading direction.
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _SILENT: dict[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
 
@@ -71,8 +75,11 @@ def render_error(command: str, error: BaseException, exit_code: int) -> str:
 
 
 def dump(value: Any) -> str:
-    """``value`` as JSON text that is always valid UTF-8 and never NaN or Infinity."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """``value`` as JSON text that is always valid UTF-8 and never NaN or Infinity, and that
+    steers no terminal that it is printed to."""
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    # They can only stand in strings.
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def _envelope(command: str) -> dict[str, Any]:

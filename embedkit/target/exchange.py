@@ -20,9 +20,11 @@ from embedkit.target.digest import Digester
 from embedkit.target.line import Reader
 from embedkit.target.noise import readings
 
-# Blocks that are checked as one: small enough that a line with an error in 50,000 bytes gets
-# most of them through at once, large enough that the answers cost little.
+# Blocks that are checked as one, at first and where the line is bad: small enough that a line with
+# an error in 50,000 bytes gets most of them through at once.
 _BLOCK_BYTES = 3072
+# What they grow to on a line that damages none: the answers cost next to nothing then.
+_LARGEST_BLOCK_BYTES = 24 << 10
 _LINE_CHARACTERS = 480  # BusyBox's and the kernel's line buffers hold 1,023 and 4,095
 _TRIES = 40
 _QUIET_SECONDS = 0.25
@@ -54,6 +56,7 @@ class Exchange:
         self._byte_seconds = byte_seconds
         self._sequence = 0
         self._sum = Digester("cksum")
+        self._block_bytes = _BLOCK_BYTES
         self.repeated = 0  # how many times something had to be said again
         self.rate: float | None = None  # bytes a second that blocks went up with, lately
 
@@ -79,12 +82,11 @@ class Exchange:
 
     def run(self, script: bytes, input: bytes, timeout: float | None) -> Answer:
         """Runs ``script`` with ``input``. Raises CommandTimeout after it was told to stop."""
-        for block in _blocks(input):
-            self._append("i", block)
-        *first, last = list(_blocks(script)) or [b""]
-        for block in first:
-            self._append("c", block)
-        lines = self._execute(last, timeout)
+        self._append("i", input)
+        # The last block travels with the order to run it all.
+        rest = len(script) - _BLOCK_BYTES
+        self._append("c", script[: max(rest, 0)])
+        lines = self._execute(script[max(rest, 0) :], timeout)
         match = _STATUS.fullmatch(lines[0].strip())
         if match is None:
             raise TargetError("the board's answer to a command makes no sense", where=self._name)
@@ -102,23 +104,34 @@ class Exchange:
         self._reader.settle(0.2, 2.0)
         self._reader.drop()
 
-    def _append(self, file: str, block: bytes) -> None:
-        begun = time.monotonic()
-        self._checked(":a", block, f"{file} ")
-        self.rate = len(block) / max(time.monotonic() - begun, 1e-6)
+    def _append(self, file: str, data: bytes) -> None:
+        """Adds ``data`` to a file of the agent, in blocks of a size that suits the line."""
+        while data:
+            begun = time.monotonic()
+            size = min(self._block_bytes, len(data))
+            if self._checked(f"{file} ", data[:size]):
+                self.rate = size / max(time.monotonic() - begun, 1e-6)
+                data = data[size:]
+                self._block_bytes = min(self._block_bytes * 2, _LARGEST_BLOCK_BYTES)
+            else:
+                self._block_bytes = _BLOCK_BYTES
 
-    def _checked(self, verb: str, block: bytes, words: str = "") -> bytes:
-        """Sends a block and its verb until the board says that it arrived right."""
+    def _checked(self, words: str, block: bytes) -> bool:
+        """Sends a block until the board says that it arrived right.
+
+        False: it did not at once, and is large enough to be worth cutting up.
+        """
         for _ in range(_TRIES):
             self._sequence += 1
             number = self._sequence
             digest = self._written_sum(block)
-            line = f"{verb} {number} {words}{digest} {number}".encode()
+            line = f":a {number} {words}{digest} {number}".encode()
             frame = self._ask(line, number, None, before=_gathered(block))
-            first, _, rest = frame.payload.partition(b"\n")
-            if first == line:
-                return rest
+            if frame.payload.partition(b"\n")[0] == line:
+                return True
             self.repeated += 1
+            if len(block) > _BLOCK_BYTES:
+                return False
         raise TargetError("the serial line is too bad: nothing gets through", where=self._name)
 
     def _execute(self, block: bytes, timeout: float | None) -> tuple[bytes, bytes]:
@@ -266,8 +279,3 @@ def _gathered(block: bytes) -> bytes:
         for index in range(0, len(text), _LINE_CHARACTERS)
     ]
     return ("\n".join(lines) + "\n").encode()
-
-
-def _blocks(data: bytes) -> Iterator[bytes]:
-    for index in range(0, len(data), _BLOCK_BYTES):
-        yield data[index : index + _BLOCK_BYTES]

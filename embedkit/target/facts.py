@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -158,10 +158,21 @@ class Facts:
 
     def filesystem_of(self, path: str) -> Filesystem | None:
         """The filesystem that holds ``path`` (absolute, normalised), by the longest mount."""
-        best: Filesystem | None = None
-        for candidate in self.filesystems:
-            inside = path == candidate.mount or path.startswith(candidate.mount.rstrip("/") + "/")
-            # ">=": of two mounts on one folder the later one hides the earlier.
-            if inside and (best is None or len(candidate.mount) >= len(best.mount)):
-                best = candidate
+        around = [
+            each
+            for each in self.filesystems
+            if path == each.mount or path.startswith(each.mount.rstrip("/") + "/")
+        ]
+        # Of two mounts on one folder the later one hides the earlier: sorting is stable.
+        around.sort(key=lambda each: len(each.mount))
+        if not around:
+            return None
+        best = around[-1]
+        if best.available_bytes is not None:
+            return best
+        # df leaves out a folder that is bound to itself, as Docker binds its data-root.
+        for each in reversed(around[:-1]):
+            alike = (each.device, each.type) == (best.device, best.type)
+            if alike and each.available_bytes is not None:
+                return replace(each, mount=best.mount, read_only=best.read_only)
         return best

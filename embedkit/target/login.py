@@ -11,7 +11,7 @@ from embedkit.target.base import AskSecret, AuthenticationFailed
 from embedkit.target.line import Reader
 from embedkit.target.noise import readings, tail_line
 
-_LOGIN = re.compile(r"login: *$", re.IGNORECASE)
+LOGIN = re.compile(r"login: *$", re.IGNORECASE)
 _PASSWORD = re.compile(r"(password|passwort|passphrase)[^:]*: *$", re.IGNORECASE)
 # What U-Boot's boards call their prompts: "=> ", "U-Boot> ", "u-boot# ", "MX6 U-Boot > ".
 UBOOT_PROMPT = re.compile(r"^(=> ?|.*u-?boot ?[>#] ?)$", re.IGNORECASE)
@@ -80,14 +80,14 @@ class _Login:
     def _step(self, data: bytes, ends: float) -> Found | None:
         tail = tail_line(data)
         refused = self._secret_sent and _REFUSED.search(data)
-        if refused or (self._secret_sent and _LOGIN.search(tail)):
+        if refused or (self._secret_sent and LOGIN.search(tail)):
             raise AuthenticationFailed(
                 f"the login on the serial line does not let {self._user} in",
                 where=self._name,
                 hint="give the password when asked, or set EMBEDKIT_PASSWORD; another user "
                 "goes into the URL: serial://USER@/dev/…",
             )
-        if _LOGIN.search(tail):
+        if LOGIN.search(tail):
             self._user_sent = True
             self._reader.line.write(self._user.encode() + b"\r")
         elif _PASSWORD.search(tail):
@@ -126,7 +126,7 @@ class _Login:
         if any(_ANSWER in reading for reading in readings(answer)):
             return Found.SHELL
         tail = tail_line(answer)
-        if _LOGIN.search(tail) or _PASSWORD.search(tail):
+        if LOGIN.search(tail) or _PASSWORD.search(tail):
             self._user_sent = False  # the question was taken for a name
             self._reader.line.write(b"\r")
             return None

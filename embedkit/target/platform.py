@@ -6,24 +6,9 @@ import base64
 import binascii
 import re
 
+from embedkit.elf import FLOAT_HARD, FLOAT_SOFT, architecture, read
 from embedkit.target.facts import Elf, Platform
 
-# e_machine (ELF gABI; elf.h) → Docker's word.
-MACHINES = {
-    3: "386",
-    8: "mips",
-    20: "ppc",
-    21: "ppc64le",
-    22: "s390x",
-    40: "arm",
-    62: "amd64",
-    183: "arm64",
-    243: "riscv64",
-    258: "loong64",
-}
-# AAELF32: e_flags of an ARM program that says which procedure call standard it follows.
-_FLOAT_SOFT = 0x200
-_FLOAT_HARD = 0x400
 _EXACT = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -54,14 +39,10 @@ def read_elf(lines: list[str]) -> Elf | None:
 
 def parse_elf(path: str, data: bytes) -> Elf | None:
     """The first 52 bytes of an ELF file (gABI, "ELF Header"); None for anything else."""
-    if len(data) < 52 or data[:4] != b"\x7fELF" or data[4] not in (1, 2) or data[5] not in (1, 2):
+    found = read(data)
+    if found is None:
         return None
-    order: str = "little" if data[5] == 1 else "big"
-    bits = 32 if data[4] == 1 else 64
-    machine = int.from_bytes(data[18:20], "little" if order == "little" else "big")
-    place = 36 if bits == 32 else 48
-    flags = int.from_bytes(data[place : place + 4], "little" if order == "little" else "big")
-    return Elf(path, bits, order == "little", machine, flags)
+    return Elf(path, found.bits, not found.big_endian, found.machine, found.flags)
 
 
 def read_platform(
@@ -78,7 +59,9 @@ def read_platform(
     features = tuple(
         (fields.get("Features") or fields.get("flags") or fields.get("isa", "")).split()
     )
-    userland = MACHINES.get(elf.machine, "") if elf is not None else ""
+    userland = ""
+    if elf is not None:
+        userland = architecture(elf.machine, elf.bits, not elf.little_endian)
     arch, variant = _arch(machine, fields, userland)
     return Platform(
         arch=arch,
@@ -114,9 +97,9 @@ def _hard_float(
     if "arm" not in (arch, userland) or arch not in ("arm", "arm64"):
         return None
     if elf is not None and elf.machine == 40:
-        if elf.flags & _FLOAT_HARD:
+        if elf.flags & FLOAT_HARD:
             return True
-        if elf.flags & _FLOAT_SOFT:
+        if elf.flags & FLOAT_SOFT:
             return False
     if any("armhf" in loader for loader in loaders):
         return True

@@ -17,16 +17,16 @@ from embedkit.process import last_line
 from embedkit.progress import NullProgress, Progress, Task
 from embedkit.target.base import Channel, ConnectionLost, Equipped, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
+from embedkit.target.errand import HASH_SECONDS, RECONNECT_SECONDS, Errand, check_way
 from embedkit.target.squeeze import Decompressor, Squeeze, packer
-from embedkit.target.transfer import persist
 from embedkit.target.ways import connection_is_lost, sftp_opener
 
 # Below this the board's gzip, at some 5 to 20 MB/s, no longer slows the link down.
 _PACK_BELOW_RATE = 3e6
 _SERIAL_PIECE_BYTES = 48 << 10
+_SERIAL_LARGEST_BYTES = 4 << 20
 _BASE64_PIECE_BYTES = 768 << 10
 _SFTP_PIECE_BYTES = 32 << 10
-_HASH_SECONDS = 1800.0
 WAYS = ("exec", "sftp", "base64", "serial")
 
 
@@ -48,7 +48,7 @@ def get(
     *,
     progress: Progress | None = None,
     way: str | None = None,
-    reconnect_seconds: float = 60.0,
+    reconnect_seconds: float = RECONNECT_SECONDS,
 ) -> Transfer:
     """Target.get, with the ``way`` (one of WAYS) chosen by the caller where given.
 
@@ -59,17 +59,12 @@ def get(
         destination = destination / (path.rstrip("/").rpartition("/")[2] or "file")
     if not destination.parent.is_dir():
         raise InputError(f"there is no folder {destination.parent}")
-    if way is not None and way not in WAYS:
-        raise InputError(f"there is no way called '{way}'", hint=f"known: {', '.join(WAYS)}")
-    errand = _Errand(target, path, destination, way, progress or NullProgress())
-    try:
-        return persist(target, errand.once, lambda: errand.reached, reconnect_seconds)
-    finally:
-        errand.finish()
+    check_way(way, WAYS)
+    return _Errand(target, path, destination, way, progress).run(reconnect_seconds)
 
 
-class _Errand:
-    """One file to be fetched, over as many connections as it takes."""
+class _Errand(Errand):
+    """One file to be fetched."""
 
     def __init__(
         self,
@@ -77,52 +72,35 @@ class _Errand:
         path: str,
         destination: Path,
         way: str | None,
-        progress: Progress,
+        progress: Progress | None,
     ) -> None:
-        self._target = target
-        self._path = path
+        super().__init__(target, path, way, progress)
         self._destination = destination
-        self._way = way
-        self._progress = progress
-        self._begun = time.monotonic()
-        self._task: Task | None = None
-        self._received_bytes = 0
-        self._first_offset: int | None = None
-        self.reached = 0
 
-    def finish(self) -> None:
-        if self._task is not None:
-            self._task.finish()
-
-    def once(self, cuts: int) -> Transfer:
-        target, destination = self._target, self._destination
+    def once(self) -> Transfer:
+        target, destination = self.target, self._destination
         tool = digester(target)
-        size, wanted = _look(target, self._path, tool)
+        size, wanted = _look(target, self.path, tool)
+        digest = f"{tool.name}:{wanted}" if tool else ""
         same_size = destination.is_file() and destination.stat().st_size == size
         if tool and same_size and tool.of_file(destination) == wanted:
-            return self._done(size, tool, wanted, "none", cuts, skipped=True)
+            return self.done(str(destination), size, digest, "none", skipped=True)
         ident = wanted[:12] or "x"
         part = destination.with_name(f".{destination.name[:100]}.embedkit-{ident}.part")
-        receiving = _Receiving(target, self._path, size, part)
+        receiving = _Receiving(target, self.path, size, part)
         offset = _beginning(receiving, tool)
-        if self._task is None:
-            title = f"{target.name}: {self._path}"
-            self._task = self._progress.start(title, total=size, unit="bytes")
-            self._task.advance(offset)
-            self._first_offset = offset
-        receiving.task = self._task
-        self.reached = offset
-        way = self._way or _best_way(target)
+        receiving.task = self.started(size, offset)
+        way = self.way or _best_way(target)
         try:
             _fill(receiving, way, offset)
         except OSError as error:
             raise LackError(f"cannot write {part}: {error.strerror}") from error
         finally:
-            self._received_bytes += receiving.received_bytes
+            self.moved_bytes += receiving.received_bytes
         if tool and tool.of_file(part) != wanted:
             part.unlink()
             raise TargetError(
-                f"what arrived of {self._path} is not what the target has",
+                f"what arrived of {self.path} is not what the target has",
                 where=target.name,
                 hint="the file may have been changed while it was read; try again",
             )
@@ -130,22 +108,7 @@ class _Errand:
         part.replace(destination)
         if receiving.squeeze != Squeeze.NONE:
             way += f"+{receiving.squeeze}"
-        return self._done(size, tool, wanted, way, cuts, skipped=False)
-
-    def _done(
-        self, size: int, tool: Digester | None, wanted: str, way: str, cuts: int, *, skipped: bool
-    ) -> Transfer:
-        return Transfer(
-            str(self._destination),
-            size,
-            self._received_bytes,
-            time.monotonic() - self._begun,
-            way,
-            f"{tool.name}:{wanted}" if tool else "",
-            skipped=skipped,
-            resumed_at_bytes=self._first_offset or 0,
-            interruptions=cuts,
-        )
+        return self.done(str(destination), size, digest, way)
 
 
 def _look(target: Equipped, path: str, tool: Digester | None) -> tuple[int, str]:
@@ -155,7 +118,7 @@ def _look(target: Equipped, path: str, tool: Digester | None) -> tuple[int, str]
         f"[ -d {name} ] && echo folder && exit; [ -r {name} ] || {{ echo none; exit; }}; "
         f"{size} {name}; {f'{tool.command} <{name}' if tool else ':'}"
     )
-    lines = target.run(asked, timeout=_HASH_SECONDS, check=False).text.splitlines()
+    lines = target.run(asked, timeout=HASH_SECONDS, check=False).text.splitlines()
     first = lines[0].strip() if lines else ""
     if not first.isdecimal():
         what = "is a folder" if first == "folder" else "is not there, or may not be read"
@@ -195,7 +158,7 @@ def _beginning(receiving: _Receiving, tool: Digester | None) -> int:
     if "head" not in target.tools():
         return 0
     asked = f"head -c {size} {quote_path(receiving.path)} | {tool.command}"
-    there = tool.read_answer(target.run(asked, timeout=_HASH_SECONDS).text)
+    there = tool.read_answer(target.run(asked, timeout=HASH_SECONDS).text)
     return size if there == tool.of_file(part) else 0
 
 
@@ -323,8 +286,9 @@ def _receive_serial(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
     tools = target.tools()
     pack = "gzip -c" if "gzip" in tools else None
     receiving.squeeze = Squeeze.GZIP if pack else Squeeze.NONE
+    largest = _SERIAL_PIECE_BYTES
     while offset < receiving.size:
-        size = min(_SERIAL_PIECE_BYTES, receiving.size - offset)
+        size = min(largest, receiving.size - offset)
         command = f"{_from(receiving, offset)} | head -c {size}"
         got = target.run(f"{command} | {pack}" if pack else command, timeout=None).stdout
         data = Decompressor(receiving.squeeze).feed(got)
@@ -337,6 +301,11 @@ def _receive_serial(receiving: _Receiving, file: BinaryIO, offset: int) -> None:
         offset += size
         receiving.received_bytes += len(got)
         receiving.task.advance(size)
+        # Pieces of a like size on the line: an empty stretch of an image is soon over.
+        if len(got) < _SERIAL_PIECE_BYTES // 2:
+            largest = min(largest * 2, _SERIAL_LARGEST_BYTES)
+        elif len(got) > _SERIAL_PIECE_BYTES:
+            largest = max(largest // 2, _SERIAL_PIECE_BYTES)
 
 
 def _umask() -> int:

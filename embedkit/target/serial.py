@@ -16,6 +16,7 @@ from embedkit.target.base import (
     AskSecret,
     Channel,
     Command,
+    CommandTimeout,
     ConnectionLost,
     Output,
     Result,
@@ -24,13 +25,17 @@ from embedkit.target.base import (
 )
 from embedkit.target.exchange import Exchange
 from embedkit.target.line import Reader, open_line
-from embedkit.target.login import Found, log_in
-from embedkit.target.noise import readings
+from embedkit.target.login import LOGIN, Found, log_in
+from embedkit.target.noise import readings, tail_line
 from embedkit.target.shell import ShellTarget
 
 LOGIN_SECONDS = 20.0
 _TYPING_TRIES = 6
+_STARTING_TRIES = 3
+_HELLO_SECONDS = 15.0
 _POLL_SECONDS = 0.5
+# A board that starts and has no login says nothing for so long at most.
+_BOOT_QUIET_SECONDS = 20.0
 # A line of 115200 baud is assumed where a network line does not tell, for waiting only.
 _ASSUMED_BAUD = 115200
 
@@ -89,14 +94,26 @@ class SerialTarget(ShellTarget):
             )
         if found is Found.AGENT:
             # Left by a run that was ended: away with it, as its sequence numbers are not ours.
-            self._reader.line.write(b"\n:e\n")
-            self._reader.settle(0.4, 3.0)
-            self._reader.drop()
-        self._type_agent(self._reader)
+            self._end_agent(self._reader)
         baud = self._serial.baud or _ASSUMED_BAUD
-        exchange = Exchange(self._reader, self.name, 10 / baud)
-        exchange.hello(15.0)
+        for attempt in range(_STARTING_TRIES):
+            self._type_agent(self._reader)
+            exchange = Exchange(self._reader, self.name, 10 / baud)
+            try:
+                exchange.hello(_HELLO_SECONDS)
+                break
+            except CommandTimeout:
+                if attempt + 1 == _STARTING_TRIES:
+                    raise
+                # The line that starts it may have lost a byte, and left a quote open.
+                self._reader.line.write(b"\x03")
+                self._end_agent(self._reader)
         self._exchange = exchange
+
+    def _end_agent(self, reader: Reader) -> None:
+        reader.line.write(b"\n:e\n")
+        reader.settle(0.4, 3.0)
+        reader.drop()
 
     def _type_agent(self, reader: Reader) -> None:
         for _ in range(_TYPING_TRIES):
@@ -208,6 +225,23 @@ class SerialTarget(ShellTarget):
     def reconnect(self, *, deadline_seconds: float = 60.0) -> None:
         self._drop()
         self.connect(deadline_seconds=deadline_seconds)
+
+    def _come_back(self, seconds: float) -> None:
+        """Says nothing while the board starts: a key that it hears stops U-Boot at its prompt,
+        and QEMU's PL011 hears nothing more once its buffer was full before Linux looked."""
+        self._drop()
+        ends = time.monotonic() + seconds
+        reader = Reader(open_line(self._serial))
+        try:
+            quiet_since = time.monotonic()
+            while (now := time.monotonic()) < ends and now - quiet_since < _BOOT_QUIET_SECONDS:
+                if reader.more(_POLL_SECONDS):
+                    quiet_since = time.monotonic()
+                elif LOGIN.search(tail_line(bytes(reader.buffer))):
+                    break
+        finally:
+            reader.line.close()
+        self.reconnect(deadline_seconds=max(1.0, ends - time.monotonic()))
 
     def close(self) -> None:
         """Leaves the board's console as it was: the agent ends, the shell stays logged in."""

@@ -158,12 +158,16 @@ class ShellTarget(Closing, ABC):
                     hint="look at its serial console",
                 )
             try:
-                self.reconnect(deadline_seconds=left)
+                self._come_back(left)
                 if self._boot_id() != before:
                     return time.monotonic() - begun
             except ConnectionLost:
                 pass  # still going down, or not yet up
             time.sleep(1)
+
+    def _come_back(self, seconds: float) -> None:
+        """Connects to a board that is going down or coming up."""
+        self.reconnect(deadline_seconds=seconds)
 
     def _boot_id(self) -> str:
         # Kernels before 2.6 had none; the time of boot stands in for it.

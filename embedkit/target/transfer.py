@@ -7,25 +7,26 @@ file, and goes on. Then: digest of the whole, mode, sync, rename.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.errors import InputError, TargetError
-from embedkit.progress import NullProgress, Progress, Task
-from embedkit.target.base import ConnectionLost, Equipped, Transfer, quote_path
+from embedkit.errors import EmbedkitError, InputError, TargetError
+from embedkit.progress import Progress
+from embedkit.target.base import ConnectionLost, Equipped, Result, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
+from embedkit.target.errand import HASH_SECONDS, RECONNECT_SECONDS, Errand, check_way
+from embedkit.target.follow import leftovers
+from embedkit.target.source import Source
 from embedkit.target.squeeze import Squeeze
-from embedkit.target.ways import WAYS, Sending, Source, append, ways_of
+from embedkit.target.ways import WAYS, Sending, append, ways_of
 from embedkit.units import format_seconds, format_size
 
-# Cuts in a row without a byte of progress after which a transfer gives up.
-_FRUITLESS_CUTS = 6
-_RECONNECT_SECONDS = 60.0
-_HASH_SECONDS = 1800.0
 _DIFFERS = 9  # an exit code of our own
+# Of the content, for the part's name: on whatever the target has.
+_SHA256 = Digester("sha256sum")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def put(
     mode: int | None = None,
     progress: Progress | None = None,
     way: str | None = None,
-    reconnect_seconds: float = _RECONNECT_SECONDS,
+    reconnect_seconds: float = RECONNECT_SECONDS,
 ) -> Transfer:
     """Target.put, with the ``way`` (one of WAYS) chosen by the caller where given.
 
@@ -57,84 +58,44 @@ def put(
     """
     sent = Source.of(source)
     _check_path(path)
-    if way is not None and way not in WAYS:
-        raise InputError(f"there is no way called '{way}'", hint=f"known: {', '.join(WAYS)}")
-    errand = _Errand(
-        target, sent, path, sent.mode if mode is None else mode, way, progress or NullProgress()
-    )
-    try:
-        return persist(target, errand.once, lambda: errand.reached, reconnect_seconds)
-    finally:
-        errand.finish()
+    check_way(way, WAYS)
+    return _Errand(target, sent, path, mode, way, progress).run(reconnect_seconds)
 
 
-def persist(
-    target: Equipped,
-    once: Callable[[int], Transfer],
-    reached: Callable[[], int],
-    reconnect_seconds: float,
-) -> Transfer:
-    """Calls ``once`` with the number of cuts so far until it ends without another cut.
-
-    ``reached`` tells how far the transfer got; cuts without any progress are not borne for ever.
-    """
-    cuts = fruitless = 0
-    best = -1
-    while True:
-        try:
-            if cuts:
-                target.reconnect(deadline_seconds=reconnect_seconds)
-            return once(cuts)
-        except ConnectionLost:
-            cuts += 1
-            fruitless = fruitless + 1 if reached() <= best else 0
-            best = max(best, reached())
-            if fruitless >= _FRUITLESS_CUTS:
-                raise
-
-
-class _Errand:
-    """One file to be brought, over as many connections as it takes."""
+class _Errand(Errand):
+    """One file to be brought."""
 
     def __init__(
         self,
         target: Equipped,
         source: Source,
         path: str,
-        mode: int,
+        mode: int | None,
         way: str | None,
-        progress: Progress,
+        progress: Progress | None,
     ) -> None:
-        self._target = target
+        super().__init__(target, path, way, progress)
         self._source = source
-        self._path = path
-        self._mode = mode
-        self._way = way
-        self._progress = progress
-        self._begun = time.monotonic()
+        self._mode = source.mode if mode is None else mode
         self._digests: dict[str, str] = {}
-        self._task: Task | None = None
-        self._sent_bytes = 0
-        self._first_offset: int | None = None
-        self.reached = 0
+        self._digesting = threading.Lock()
+        # While the connection is made and the board's programs are asked for.
+        threading.Thread(target=self._digest_early, daemon=True).start()
 
-    def finish(self) -> None:
-        if self._task is not None:
-            self._task.finish()
-
-    def once(self, cuts: int) -> Transfer:
-        target, source = self._target, self._source
+    def once(self) -> Transfer:
+        target, source = self.target, self._source
         tool = digester(target)
-        ident = self._digest(Digester("sha256sum"))
+        ident = self._digest(_SHA256)
         putting = _Putting(
-            target, source, self._path, tool, self._digest(tool) if tool else ident, ident[:12]
+            target, source, self.path, tool, self._digest(tool) if tool else ident, ident[:12]
         )
+        digest = f"{tool.name if tool else 'read-back:sha256'}:{putting.wanted}"
         look = putting.look()
         if tool is not None and look.size == source.size and look.digest == putting.wanted:
             target.run(f"chmod {self._mode:o} {quote_path(look.path)}")
             # After a cut it may be that the rename was the last thing that got through.
-            return self._done(putting, look, "none", cuts, skipped=self._task is None)
-        ways = ways_of(target) if self._way is None else [_asked_way(target, self._way)]
+            return self.done(look.path, source.size, digest, "none", skipped=not self.moving)
+        ways = ways_of(target) if self.way is None else [_asked_way(target, self.way)]
         if not ways:
             raise TargetError(
                 "it has no program that could write a file (cat, scp, base64) and no SFTP server",
@@ -142,49 +103,32 @@ class _Errand:
             )
         offset = putting.beginning(look)
         putting.check_room(look, offset)
-        sending = Sending(target, source, putting.part(look.path), self._started(offset))
+        if not self.moving:
+            _tell_estimate(target, source, offset, self.progress)
+        task = self.started(source.size, offset)
+        sending = Sending(target, source, putting.part(look.path), task, tool=tool)
         way = "none"
         try:
             if offset < source.size or source.size == 0:
                 way = _append(sending, offset, ways)
         finally:
-            self._sent_bytes += sending.sent_bytes
+            self.moved_bytes += sending.sent_bytes
         self.reached = source.size
         putting.finish(sending, self._mode, look.path)
         if sending.squeeze != Squeeze.NONE:
             way += f"+{sending.squeeze}"
-        return self._done(putting, look, way, cuts, skipped=False)
+        return self.done(look.path, source.size, digest, way)
 
     def _digest(self, tool: Digester) -> str:
-        if tool.program not in self._digests:
-            self._digests[tool.program] = self._source.digest(tool)
-        return self._digests[tool.program]
+        with self._digesting:
+            if tool.program not in self._digests:
+                self._digests[tool.program] = self._source.digest(tool)
+            return self._digests[tool.program]
 
-    def _started(self, offset: int) -> Task:
-        if self._task is None:
-            _tell_estimate(self._target, self._source, offset, self._progress)
-            title = f"{self._target.name}: {self._path}"
-            self._task = self._progress.start(title, total=self._source.size, unit="bytes")
-            self._first_offset = offset
-            self._task.advance(offset)
-        self.reached = offset
-        return self._task
-
-    def _done(
-        self, putting: _Putting, look: _Look, way: str, cuts: int, *, skipped: bool
-    ) -> Transfer:
-        name = putting.tool.name if putting.tool else "read-back:sha256"
-        return Transfer(
-            look.path,
-            self._source.size,
-            self._sent_bytes,
-            time.monotonic() - self._begun,
-            way,
-            f"{name}:{putting.wanted}",
-            skipped=skipped,
-            resumed_at_bytes=self._first_offset or 0,
-            interruptions=cuts,
-        )
+    def _digest_early(self) -> None:
+        # What goes wrong is raised where the digest is used.
+        with contextlib.suppress(OSError, EmbedkitError):
+            self._digest(_SHA256)
 
 
 @dataclass(frozen=True)
@@ -242,7 +186,7 @@ look "$t" any
 df -Pk "$d" 2>/dev/null | while read -r a b c f e; do last=$f; echo "$f"; done | tail -n 1
 printf '=%s=\\n' "$p"
 """
-        answer = self.target.run(asked, timeout=_HASH_SECONDS).text
+        answer = self.target.run(asked, timeout=HASH_SECONDS).text
         first, _, rest = answer.partition("\n")
         if first == "folder":
             raise TargetError(f"{self.path} is a folder", where=self.target.name)
@@ -295,11 +239,16 @@ printf '=%s=\\n' "$p"
         """Compares, sets the mode, syncs, renames. Raises TargetError where they differ."""
         part = quote_path(sending.part)
         sync = f"sync {part} 2>/dev/null || fsync {part} 2>/dev/null || sync 2>/dev/null || :"
-        place = f"chmod {mode:o} {part} && mv -f {part} {quote_path(path)} && rm -f {part}.pid"
+        clean = f"rm -f {part}.pid {leftovers(sending.part)}"
+        place = f"chmod {mode:o} {part} && mv -f {part} {quote_path(path)} && {clean}"
         if self.tool is None:
-            found = self._read_back(part)
+            found: str | None = self._read_back(part)
             if found == self.wanted:
-                self.target.run(f"{sync}; {place}", timeout=_HASH_SECONDS)
+                self.target.run(f"{sync}; {place}", timeout=HASH_SECONDS)
+                return
+        elif sending.answer is not None:
+            found = self.tool.read_answer(sending.answer)
+            if found == self.wanted and self._place_of_size(part, f"{sync}; {place}"):
                 return
         else:
             # Compared there: one exchange less, and nothing is renamed on the strength of an
@@ -311,22 +260,32 @@ printf '=%s=\\n' "$p"
                 f'h=$({self.tool.command} <{part}) || exit; wait; echo "$h"; '
                 f"case $h in {expected}*) {place};; *) exit {_DIFFERS};; esac"
             )
-            done = self.target.run(asked, timeout=_HASH_SECONDS, check=False)
+            done = self._placed(asked)
             if done.ok:
                 return
-            found = self.tool.read_answer(done.text) or ""
-            if done.exit_code != _DIFFERS:
-                raise TargetError(
-                    f"{self.path} could not be put in place: {done.complaint}",
-                    where=self.target.name,
-                )
-        self.target.run(f"rm -f {part} {part}.pid", check=False)
+            found = self.tool.read_answer(done.text)
+        self.target.run(f"rm -f {part}; {clean}", check=False)
         raise TargetError(
             f"what arrived as {self.path} is not what was sent: its digest is {found or '?'} "
             f"and not {self.wanted}",
             where=self.target.name,
             hint="nothing was replaced; if it happens again, suspect its storage or memory",
         )
+
+    def _place_of_size(self, part: str, place: str) -> bool:
+        """Whether the part has the size that was digested (nobody wrote to it since)."""
+        size = self.source.size
+        return self._placed(f"[ $(stat -c %s {part}) = {size} ] || exit {_DIFFERS}; {place}").ok
+
+    def _placed(self, asked: str) -> Result:
+        """Runs ``asked``; raises TargetError where it fails by another code than _DIFFERS."""
+        done = self.target.run(asked, timeout=HASH_SECONDS, check=False)
+        if done.exit_code not in (0, _DIFFERS):
+            raise TargetError(
+                f"{self.path} could not be put in place: {done.complaint}",
+                where=self.target.name,
+            )
+        return done
 
     def _read_back(self, part: str) -> str:
         import hashlib

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 30.0
 _COMMAND_SECONDS = 60.0
+_BOOT_SECONDS = 30.0
 _QUIET_SECONDS = 0.15
 _TYPING_TRIES = 20
 _AGREE_TRIES = 40
@@ -51,6 +52,11 @@ _READS_ONLY = re.compile(
     r"iminfo|imls|ls|ext4ls|fatls|size|ext4size|fatsize|fatinfo|mmc (info|list|part|dev)|"
     r"mtd list|nand (info|device)|part (list|uuid|start|size)|test|true|false|"
     r"usb (info|tree|storage|part)|itest(\.[bwls])?|lsblk)\b[^;&|]*"
+)
+# What U-Boot, or whatever follows it, says when a command does not come back.
+_GONE = re.compile(
+    rb"Starting kernel|Starting application|resetting \.\.\.|U-Boot (SPL |TPL )?20\d\d\.|"
+    rb"Booting Linux|Linux version "
 )
 _POKE = b"e-k"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -238,12 +244,31 @@ class UbootPrompt(Closing):
         seconds = time.monotonic() - begun
         return Transfer(address, len(data), len(data), seconds, "ymodem", f"crc32:{expected}")
 
-    def boot(self, command: str = "boot") -> None:
-        """Starts ``command``, which does not return; the line is then the kernel's."""
+    def boot(self, command: str = "boot", *, timeout: float = _BOOT_SECONDS) -> Result | None:
+        """Starts ``command``, after which the line is normally somebody else's: then None.
+
+        A result where it came back to the prompt (no kernel at that address, say). What takes
+        longer than ``timeout`` (a kernel from a slow network) is taken to be on its way. Nothing
+        is typed meanwhile: it would stop the autoboot that follows a reset.
+        """
         _check_line(command)
         reader = self._connected()
-        self._type(reader, command)
+        self._mark += 1
+        mark = f"{self._mark:x}"
+        self._type(reader, f"{command}; ek=$?; echo EK''{mark}E$ek=EK")
         reader.line.write(b"\r")
+        back = re.compile(rb"(.*?)EK%bE(\d{1,5})=EK" % mark.encode(), re.DOTALL)
+        ends = time.monotonic() + timeout
+        while time.monotonic() < ends:
+            reader.more(_QUIET_SECONDS)
+            for reading in readings(bytes(reader.buffer)):
+                if (match := back.search(reading)) is not None:
+                    self._settle_prompt(reader)
+                    text = match.group(1).lstrip(b"\n")
+                    return Result(command, int(match.group(2)), text, b"")
+                if _GONE.search(reading):
+                    return None
+        return None
 
     def close(self) -> None:
         if self._reader is not None:

@@ -15,71 +15,31 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import InputError, TargetError
+from embedkit.errors import TargetError
 from embedkit.process import last_line
 from embedkit.progress import Task
 from embedkit.target.base import Channel, CommandFailed, ConnectionLost, Equipped, quote_path
+from embedkit.target.follow import FOLLOW_BYTES, can_follow, followed
+from embedkit.target.source import PIECE_BYTES, Source
 from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
 
 if TYPE_CHECKING:
     from embedkit.target.digest import Digester
 
-# paramiko copies what it could not send at once, so large pieces cost more than small ones.
-PIECE_BYTES = 64 << 10
 # The first piece of a large file goes out plain and tells the speed of the link.
 MEASURE_BYTES = 1 << 20
 # A busy moment can make a fast link look like this; a slow one does so twice.
 _DOUBTFUL_RATES = (12e6, 60e6)
+# How often the reader of what is written looks for more; it waits that long at the end, too.
+_FAST_NAP, _SLOW_NAP = 0.03, 0.3
 _SCP_PIECE_BYTES = 8 << 20
 _BASE64_PIECE_BYTES = 384 << 10
 _SERIAL_PIECE_BYTES = 48 << 10
+_SERIAL_LARGEST_BYTES = 8 << 20
 
 WAYS = ("exec", "sftp", "scp", "base64", "serial")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is sent: a local file or bytes."""
-
-    content: Path | bytes
-    size: int
-
-    @classmethod
-    def of(cls, content: Path | bytes) -> Source:
-        if isinstance(content, bytes):
-            return cls(content, len(content))
-        if not content.is_file():
-            what = "is a folder" if content.is_dir() else "does not exist"
-            raise InputError(f"{content} {what}", hint="give a file to send")
-        return cls(content, content.stat().st_size)
-
-    @property
-    def mode(self) -> int:
-        return 0o644 if isinstance(self.content, bytes) else self.content.stat().st_mode & 0o777
-
-    def pieces(self, start: int, end: int | None = None) -> Iterator[bytes]:
-        """Bytes ``start`` to ``end`` in small pieces."""
-        end = self.size if end is None else min(end, self.size)
-        if isinstance(self.content, bytes):
-            for offset in range(start, end, PIECE_BYTES):
-                yield self.content[offset : min(offset + PIECE_BYTES, end)]
-            return
-        with self.content.open("rb", buffering=0) as file:
-            file.seek(start)
-            while start < end:
-                data = file.read(min(PIECE_BYTES, end - start))
-                if not data:
-                    raise InputError(f"{self.content} became shorter while it was being sent")
-                start += len(data)
-                yield data
-
-    def digest(self, digester: Digester, size: int | None = None) -> str:
-        if isinstance(self.content, bytes):
-            return digester.of_bytes(self.content if size is None else self.content[:size])
-        return digester.of_file(self.content, size)
 
 
 @dataclass
@@ -92,6 +52,9 @@ class Sending:
     task: Task
     sent_bytes: int = 0
     squeeze: Squeeze = Squeeze.NONE
+    tool: Digester | None = None
+    # What the target read of the file while it wrote it: an answer of ``tool``.
+    answer: str | None = None
 
     def counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -140,30 +103,35 @@ def _writer(sending: Sending, command: str) -> str:
     return f"umask 077; echo $$ >{part}.pid && exec {command} >>{part}"
 
 
-def _stream(sending: Sending, squeeze: Squeeze, start: int, end: int | None = None) -> None:
-    command = unpacker(squeeze, sending.target.tools())
+def _stream(sending: Sending, squeeze: Squeeze, start: int) -> None:
+    """All from ``start`` on, and the digest of the whole meanwhile where that is worth it."""
+    target = sending.target
+    command = unpacker(squeeze, target.tools())
     if command is None:
-        raise TargetError(f"it has nothing that unpacks {squeeze}", where=sending.target.name)
+        raise TargetError(f"it has nothing that unpacks {squeeze}", where=target.name)
     complaints: list[bytes] = []
+    answers: list[bytes] = []
 
     def output(channel: Channel, data: bytes) -> None:
-        complaints.append(data)
+        (answers if channel is Channel.STDOUT else complaints).append(data)
 
     packed = compressed(
         squeeze,
-        sending.source.pieces(start, end),
-        rate=sending.target.link_rate,
+        sending.source.pieces(start),
+        rate=target.link_rate,
         sent=sending.task.advance,
     )
-    code = sending.target.stream(
-        _writer(sending, command), input=sending.counted(packed), output=output
-    )
+    script = _writer(sending, command)
+    large = sending.source.size - start >= FOLLOW_BYTES
+    if follows := large and sending.tool is not None and can_follow(target.tools()):
+        nap = _FAST_NAP if (target.link_rate or 0) > _DOUBTFUL_RATES[0] else _SLOW_NAP
+        script = followed(script, sending.part, sending.tool, nap)
+    code = target.stream(script, input=sending.counted(packed), output=output)
     if code != 0:
         complaint = last_line(b"".join(complaints)) or f"exit code {code}"
-        raise TargetError(
-            f"writing {sending.part} failed: {complaint}",
-            where=sending.target.name,
-        )
+        raise TargetError(f"writing {sending.part} failed: {complaint}", where=target.name)
+    if follows:
+        sending.answer = b"".join(answers).decode("utf-8", "replace")
 
 
 def _send_exec(sending: Sending, offset: int) -> None:
@@ -353,11 +321,30 @@ def _send_serial(sending: Sending, offset: int) -> None:
     tools = sending.target.tools()
     unpack = unpacker(Squeeze.GZIP, tools)
     sending.squeeze = Squeeze.GZIP if unpack else Squeeze.NONE
-    for piece in _blocks(sending.source, offset, _SERIAL_PIECE_BYTES):
-        packed = zlib.compress(piece, 9, 31) if unpack else piece
+    blocks = _packed(sending.source, offset) if unpack else _plain(sending.source, offset)
+    for size, packed in blocks:
         sending.sent_bytes += len(packed)
         sending.target.run(_writer(sending, unpack or "cat"), input=packed, timeout=None)
-        sending.task.advance(len(piece))
+        sending.task.advance(size)
+
+
+def _plain(source: Source, offset: int) -> Iterator[tuple[int, bytes]]:
+    for block in _blocks(source, offset, _SERIAL_PIECE_BYTES):
+        yield len(block), block
+
+
+def _packed(source: Source, offset: int) -> Iterator[tuple[int, bytes]]:
+    """How many bytes, and their gzip: as many as make a piece worth a command of its own, so that
+    a cut costs little and an empty stretch of an image next to nothing."""
+    packer, size, packed = zlib.compressobj(9, zlib.DEFLATED, 31), 0, b""
+    for piece in source.pieces(offset) if source.size else (b"",):
+        packed += packer.compress(piece)
+        size += len(piece)
+        if len(packed) >= _SERIAL_PIECE_BYTES or size >= _SERIAL_LARGEST_BYTES:
+            yield size, packed + packer.flush()
+            packer, size, packed = zlib.compressobj(9, zlib.DEFLATED, 31), 0, b""
+    if size or not source.size:
+        yield size, packed + packer.flush()
 
 
 def _blocks(source: Source, offset: int, size: int) -> Iterator[bytes]:

@@ -58,9 +58,7 @@ def make_images(folder: Path, size: int, share: float, kinds: tuple[str, ...]) -
     if block_map.exists():
         return Images(folder, bmap.read(block_map).mapped_bytes)
     source = random.Random(1)
-    programs = b"".join(
-        path.read_bytes() for path in sorted(Path("/usr/bin").iterdir()) if path.is_file()
-    )[: 64 * MIB]
+    programs = _programs(64 * MIB)
     mapped, position = 0, MIB
     with card.open("wb") as file:
         file.truncate(size)
@@ -84,6 +82,15 @@ def make_images(folder: Path, size: int, share: float, kinds: tuple[str, ...]) -
     made = subprocess.run(["bmaptool", "create", card], check=True, capture_output=True)
     block_map.write_bytes(made.stdout)
     return Images(folder, bmap.read(block_map).mapped_bytes)
+
+
+def _programs(length: int) -> bytes:
+    """Programs of this machine, one after the other."""
+    found = b""
+    for path in sorted(Path("/usr/bin").iterdir()):
+        if path.is_file() and len(found) < length:
+            found += path.read_bytes()[: length - len(found)]
+    return found
 
 
 def contestants(

@@ -1,7 +1,8 @@
 """File transfer against OpenSSH's scp and sftp and plain paramiko, in one run, medians.
 
 Servers run on loopback with keys of their own. What is sent are Docker's programs where they are
-installed (100 MB of them), else this Python's own files. "slow link" is a pacing proxy.
+installed (100 MB of them), else this Python's own files. "slow link" is a pacing proxy. At the end
+a whole Docker from Debian's packages is deployed to a board of namespaces, twice.
 
     scripts/bench transfer [--runs 3] [--size-mb 100] [--slow-mb-s 10]
 """
@@ -15,6 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
+from support.dockerboard import Board, bundle_folder, reached
 from support.proxy import proxied
 from support.reaching import reach
 from support.sshservers import Server, busybox_root, dropbear_in_busybox, keygen, openssh
 
+from embedkit.docker.bundlecache import open_cached
+from embedkit.docker.deploy import SharedBundle, Wish, deploy
+from embedkit.docker.fit import Allowed
+from embedkit.docker.install import Options
+from embedkit.docker.settings import Choices
 from embedkit.target.transfer import put
 
 _PROGRAMS = ("/usr/sbin/dockerd", "/usr/bin/containerd", "/usr/bin/docker", "/usr/sbin/runc")
@@ -71,8 +79,9 @@ def main() -> int:
                     "dropbear without sftp-server, loopback", board, source, root, key, args.runs,
                     None, there="/tmp",
                 )  # fmt: skip
+            _deploy_twice(base, public.read_text())
         else:
-            print("dropbear: skipped, needs root for its own root folder")
+            print("dropbear and deploy: skipped, they need root for root folders of their own")
     return 0
 
 
@@ -214,6 +223,38 @@ def _again(server: Server, source: Path, base: Path) -> None:
         done = put(target, source, f"{base}/arrived")
         assert done.skipped
         print(f"\nthe same file again: {time.monotonic() - begun:.2f} s, nothing sent")
+
+
+def _deploy_twice(base: Path, public: str) -> None:
+    """A deployment, and another one of the same bundle: what it takes beyond connecting."""
+    folder = bundle_folder()
+    archive = base / "docker-20.10.24.tgz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
+        packed.add(folder, "docker")
+    choices = Choices(iptables="off")
+    wish = Wish(options=Options(choices=choices), allowed=Allowed(dynamic=True), proof="none")
+    programs = [program for program in folder.iterdir() if program.name != "docker-init"]
+    board = Board(base / "bundleboard", libraries=programs, firewall=False)
+    board.start()
+    try:
+        with reached(board, public, base / "bundlessh") as server:
+            for which in ("first", "second"):
+                with reach(server) as target:
+                    connecting = time.monotonic()
+                    target.connect()
+                    begun = time.monotonic()
+                    shared = SharedBundle(open_cached(archive, base / "bundles"))
+                    done = deploy(target, shared, wish)
+                    ended = time.monotonic()
+                    shared.close()
+                assert done.ok and done.plan.empty == (which == "second"), done
+                size = shared.bundle.size_bytes / 1e6
+                print(
+                    f"{which} deploy of {size:.0f} MB in {len(shared.bundle.names)} programs: "
+                    f"{ended - begun:.2f} s, and {begun - connecting:.2f} s to connect"
+                )
+    finally:
+        board.power_off()
 
 
 if __name__ == "__main__":

@@ -12,17 +12,18 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from embedkit.process import require
 from embedkit.target.local import LocalTarget
 from support import debian
-from support.sshservers import busybox_root
+from support.sshservers import Server, busybox_root, openssh
 
 # Debian's packages of a complete bundle: package → program → name in the bundle.
 BUNDLE = {
@@ -340,6 +341,21 @@ class Board:
                 else:
                     found[key] = ("file", mode, hashlib.sha256(path.read_bytes()).hexdigest())
         return found
+
+
+@contextlib.contextmanager
+def reached(board: Board, public_key: str, folder: Path) -> Iterator[Server]:
+    """An SSH server that has no files and processes but the board's. Without an sftp-server:
+    what asks for one gets the board's shell, as on a board that has none."""
+    enter = shlex.join(board.enter)
+    script = folder / "enter"
+    script.parent.mkdir(parents=True)
+    script.write_text(f'#!/bin/sh\nexec {enter} "$SSH_ORIGINAL_COMMAND"\n')
+    script.chmod(0o755)
+    keys = folder / "keys"
+    keys.write_text(public_key)
+    with openssh(folder, keys, options=f"ForceCommand {script}") as server:
+        yield server
 
 
 def remove_cgroups(name: str) -> None:

@@ -83,10 +83,16 @@ def program(
     return header + segments + body + sections
 
 
-def _segment(wide: bool, kind: int, offset: int, address: int, size: int, flags: int) -> bytes:
+def _segment(
+    wide: bool, kind: int, offset: int, address: int, size: int, flags: int, order: str = "<"
+) -> bytes:
     if wide:
-        return struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, size, 0x1000)
-    return struct.pack("<IIIIIIII", kind, offset, address, address, size, size, flags, 0x1000)
+        return struct.pack(
+            order + "IIQQQQQQ", kind, flags, offset, address, address, size, size, 0x1000
+        )
+    return struct.pack(
+        order + "IIIIIIII", kind, offset, address, address, size, size, flags, 0x1000
+    )
 
 
 def _arm_sections(variant: str, hard_float: bool, at: int) -> tuple[bytes, bytes]:
@@ -103,3 +109,24 @@ def _arm_sections(variant: str, hard_float: bool, at: int) -> tuple[bytes, bytes
     headers += struct.pack("<10I", 1, 0x70000003, 0, 0, at, len(attributes), 0, 0, 1, 0)
     headers += struct.pack("<10I", 17, 3, 0, 0, at + len(attributes), len(names), 0, 0, 1, 0)
     return padded, headers
+
+
+def library(*, wide: bool = True, big_endian: bool = False) -> bytes:
+    """A shared library of nothing but headers and a dynamic section."""
+    order = ">" if big_endian else "<"
+    names = b"\0libc.so.6\0libm.so.6\0libx.so.1\0/opt/lib\0$ORIGIN/../lib:/usr/x\0"
+    header_size, program_size = (64, 56) if wide else (52, 32)
+    begin = header_size + 2 * program_size
+    word = order + ("QQ" if wide else "II")
+    tags = [(1, 1), (1, 11), (14, 21), (15, 31), (29, 40), (10, len(names))]
+    tags_size = (len(tags) + 2) * struct.calcsize(word)
+    tags += [(5, BASE + begin + tags_size), (0, 0)]
+    body = b"".join(struct.pack(word, *tag) for tag in tags) + names
+    segments = _segment(wide, 1, 0, BASE, begin + len(body), 5, order)
+    segments += _segment(wide, 2, begin, BASE + begin, tags_size, 6, order)
+    ident = b"\x7fELF" + bytes([2 if wide else 1, 2 if big_endian else 1, 1]) + bytes(9)
+    layout = order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH")
+    header = struct.pack(
+        layout, 3, 62, 1, 0, header_size, 0, 0, header_size, program_size, 2, 0, 0, 0
+    )
+    return ident + header + segments + body

@@ -13,7 +13,9 @@ from pathlib import Path
 
 LONGEST = 400
 # Bottom to top. A room may import from lower floors and from itself.
-_GROUND = ("errors", "progress", "process", "data", "units", "schema", "files", "arguments")
+_GROUND = (
+    "errors", "progress", "process", "data", "units", "schema", "files", "arguments", "elf",
+)  # fmt: skip
 _FLOORS = (
     _GROUND,
     ("target", "board"),
@@ -30,6 +32,7 @@ _GROUND_USES = {
     "progress": (),
     "units": ("errors",),
     "files": ("errors",),
+    "elf": (),
     "process": ("errors",),
     "data": ("errors",),
     "schema": ("errors", "data", "units"),

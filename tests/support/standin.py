@@ -35,7 +35,8 @@ int main(int argc, char **argv) {
   if (strcmp(name, "dockerd")) return 1;
   char wrong[64] = ""; int f = open("/etc/standin-fails", O_RDONLY);
   if (f >= 0) { read(f, wrong, 63); if (!strncmp(wrong, VERSION, strlen(VERSION))) {
-    fprintf(stderr, "level=fatal msg=\"Iptables not found\"\n"); return 1; } }
+    fprintf(stderr, "level=fatal msg=\"Iptables not found\"%s\n", wrong + strlen(VERSION));
+    return 1; } }
   signal(SIGTERM, end); unlink(path);
   f = open(pidfile, O_CREAT | O_TRUNC | O_WRONLY, 0644);
   dprintf(f, "%d", getpid()); close(f);
@@ -51,7 +52,7 @@ int main(int argc, char **argv) {
 
 def bundle(version: str) -> Path:
     """The folder of a bundle of stand-ins of that version; compiled once."""
-    folder = debian.cache() / "standins-2" / f"docker-{version}"
+    folder = debian.cache() / "standins-3" / f"docker-{version}"
     if folder.exists():
         return folder
     part = folder.with_name(f".{version}.{os.getpid()}")

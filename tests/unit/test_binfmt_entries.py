@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.emulation import program
 
-from embedkit.emulate import elf
+from embedkit import elf
 from embedkit.emulate.entry import Entry, parse, parse_line
 from embedkit.emulate.magic import (
     ARCHITECTURES,
@@ -19,7 +19,7 @@ from embedkit.emulate.magic import (
     architecture,
     matches,
     native,
-    of_header,
+    of_program,
 )
 from embedkit.errors import InputError
 
@@ -89,13 +89,15 @@ def test_one_entry_takes_its_programs_and_no_others(
     header[7] = abi
     taken = [other for other in ARCHITECTURES if matches(bytes(header), other.magic, other.mask)]
     assert taken == [each]
-    assert of_header(bytes(header) + rest) == each
+    found = elf.read(bytes(header) + rest + bytes(32))
+    assert found is not None and of_program(found) == each
 
 
 @given(_ANY)
 def test_objects_and_cores_are_not_taken(each: Architecture) -> None:
     for kind in (0, 1, 4):
-        assert of_header(each.header(kind)) is None
+        found = elf.read(each.header(kind) + bytes(32))
+        assert found is not None and of_program(found) is None
 
 
 @pytest.mark.parametrize(
@@ -181,18 +183,19 @@ def test_the_same_entry_in_other_words() -> None:
 def test_a_program_tells_its_architecture_and_loader(each: Architecture, tmp_path: Path) -> None:
     path = tmp_path / "program"
     path.write_bytes(program(each))
-    assert elf.read(path) == elf.Program(each, "")
+    found = elf.read_path(path)
+    assert found is not None and found.static and of_program(found) == each
     path.write_bytes(program(each, loader=b"/lib/ld.so", kind=3))
-    found = elf.read(path)
-    assert found == elf.Program(each, "/lib/ld.so")
-    assert found is not None and not found.is_static
+    found = elf.read_path(path)
+    assert found is not None and of_program(found) == each
+    assert found.interpreter == "/lib/ld.so" and not found.static
 
 
 def test_what_is_no_program(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "text").write_text("#!/bin/sh\n")
     for name in ("fifo", "text", "missing", "."):
-        assert elf.read(tmp_path / name) is None
+        assert elf.read_path(tmp_path / name) is None
 
 
 @given(
@@ -209,4 +212,4 @@ def test_no_bytes_make_the_reader_fail(
             raw[at] = value
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(raw)
-        elf.read(Path(file.name))
+        elf.read_path(Path(file.name))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.reports import texts
 
 from embedkit.report.clean import columns, encodable, is_preformatted, one_line, padded, safe
+from embedkit.report.json import dump
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,11 @@ def test_preformatted() -> None:
     assert not is_preformatted("One sentence.\nAnother.")
     assert is_preformatted("a\n  b")
     assert is_preformatted("name  size")
+
+
+def test_json_steers_no_terminal() -> None:
+    text = "\x1b[2J \x9b5n \x7f \u202e \u2066 ünï ☃"
+    shown = dump({"a": text})
+    assert json.loads(shown) == {"a": text}
+    assert not [one for one in shown if one != "\n" and not one.isprintable()]
+    assert "ünï ☃" in shown

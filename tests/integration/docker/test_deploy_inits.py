@@ -120,6 +120,31 @@ def test_a_daemon_that_does_not_start_leaves_the_former_running(boards: Any) -> 
     assert after == before
 
 
+HOSTILE = b"\x1b]0;pwned\x07\x1b[2J\xc2\x9b5n\r<script>x</script>"
+
+
+@pytest.mark.parametrize("format", ["text", "json", "html", "markdown", "junit"])
+def test_a_hostile_log_is_shown_and_never_obeyed(
+    format: str, boards: Any, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
+) -> None:
+    """What a daemon logs goes to a terminal, a browser and into files."""
+    board = boards(init="none", firewall=False, cgroups=False)
+    board.start()
+    (board.root / "etc/standin-fails").write_bytes(b"1.0.0" + HOSTILE)
+    monkeypatch.setattr("embedkit.target.opening.open_target", lambda url, access: board.target)
+    words = ["deploy", "ssh://board", "--bundle", str(standin.bundle("1.0.0")), "-v"]
+    assert cli.main([*words, "--proof", "none", "--format", format]) == 4
+    told = capfdbinary.readouterr()
+    for shown in (told.out, told.err):
+        assert not set(shown) & (set(range(32)) - set(b"\n\t")), shown
+        assert b"\xc2\x9b" not in shown
+    assert b"<script>x" in told.out if format == "json" else b"script" in told.out
+    # JUnit has the failed steps, and the log's last line in them.
+    assert format == "junit" or (b"Iptables not found" in told.out and b"pwned" in told.out)
+    if format == "html":
+        assert b"<script>x" not in told.out
+
+
 def test_a_first_daemon_that_does_not_start_leaves_nothing_in_the_way(boards: Any) -> None:
     board = boards(firewall=False, cgroups=False)
     before = board.tree()

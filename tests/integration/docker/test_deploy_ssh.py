@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import standin
-from support.dockerboard import Board
-from support.sshservers import Server, keygen, openssh
+from support.dockerboard import reached
+from support.sshservers import keygen
 
 from embedkit import cli
 
@@ -33,29 +31,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def reached(board: Board, home: Path, folder: Path) -> Iterator[Server]:
-    """An SSH server that has no files and processes but the board's. Without an sftp-server:
-    what asks for one gets the board's shell, as on a board that has none."""
-    enter = shlex.join(board.enter)
-    script = folder / "enter"
-    script.parent.mkdir(parents=True)
-    script.write_text(f'#!/bin/sh\nexec {enter} "$SSH_ORIGINAL_COMMAND"\n')
-    script.chmod(0o755)
-    keys = folder / "keys"
-    keys.write_text((home / ".ssh/id_ed25519.pub").read_text())
-    with openssh(folder, keys, options=f"ForceCommand {script}") as server:
-        yield server
-
-
 def test_two_boards_at_once_over_ssh(boards: Any, home: Path, tmp_path: Path, capsys: Any) -> None:
     fleet = [boards(init=init, firewall=False, cgroups=False) for init in ("busybox", "none")]
     before = [board.tree() for board in fleet]
+    public = (home / ".ssh/id_ed25519.pub").read_text()
     with contextlib.ExitStack() as stack:
         urls = []
         for index, board in enumerate(fleet):
             board.start()
-            server = stack.enter_context(reached(board, home, tmp_path / f"ssh{index}"))
+            server = stack.enter_context(reached(board, public, tmp_path / f"ssh{index}"))
             urls.append(server.url)
         options = ["--json", "-q", "--accept-new-host-key", "--proof", "none"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pty
 import random
@@ -18,10 +19,11 @@ import pytest
 from support.console import Badness, Bridge, getty
 
 from embedkit.errors import LackError, TargetError
-from embedkit.progress import NullProgress
+from embedkit.progress import NullProgress, Unit
 from embedkit.target.base import AuthenticationFailed, Channel, CommandTimeout, Target
 from embedkit.target.opening import Access, open_target
 from embedkit.target.serial import SerialTarget
+from embedkit.target.source import Source
 
 pytestmark = pytest.mark.needs("root", "program:busybox", "program:unshare")
 
@@ -108,31 +110,79 @@ def test_a_megabyte_at_115200_baud_with_its_estimate(line: int, tmp_path: Path) 
         assert (tmp_path / "part").read_bytes() == content[:50000]
 
 
-def test_a_file_through_five_cuts(line: int, tmp_path: Path) -> None:
-    content = random.Random(9).randbytes(400_000)
-    with bridged(line, Badness(baud=1_000_000, noise=0.02, seed=9)) as bridge:
-        target = open_target(bridge.url)
-        target.connect()
-        stop = threading.Event()
-        times = 0
+class CuttingTask:
+    """Drops the line a moment after the transfer came past each of five random places."""
 
-        def cut() -> None:
-            nonlocal times
-            while times < 5 and not stop.wait(2.2):
-                bridge.cut()
-                times += 1
+    def __init__(self, bridge: Bridge, size: int, seed: int) -> None:
+        self._source = random.Random(seed)
+        self._bridge = bridge
+        self._places = sorted(self._source.randrange(size // 20, size) for _ in range(5))
+        self._reached = 0
+        self.cuts = 0
 
-        cutter = threading.Thread(target=cut)
-        cutter.start()
-        with target:
-            done = target.put(content, "/tmp/cut file")
-            stop.set()
-            cutter.join()
-            assert done.interruptions >= min(times, 1)
-            assert target.run("sha256sum <'/tmp/cut file'").text.split()[0] == done.digest[7:]
-            assert ".part" not in target.run("ls -a /tmp").text
-            target.run("rm '/tmp/cut file'")
-        assert times == 5, "it was too fast to be cut five times"
+    def advance(self, amount: int) -> None:
+        self._reached += amount
+        if self._places and self._reached >= self._places[0]:
+            self._places.pop(0)
+            self.cuts += 1
+            threading.Timer(self._source.random() / 2, self._bridge.cut).start()
+
+    def finish(self) -> None:
+        pass
+
+
+class Cutting(NullProgress):
+    def __init__(self, task: CuttingTask) -> None:
+        self._task = task
+
+    def start(self, title: str, *, total: int | None = None, unit: Unit = "steps") -> CuttingTask:
+        return self._task
+
+
+def image() -> bytes:
+    """50 MB as a card's image has them: programs here and there, and much that is empty."""
+    source = random.Random(9)
+    parts = []
+    for number in range(50):
+        some = source.randbytes(20_000) + b"text of file %d " % number * 5000
+        parts.append(some.ljust(1 << 20, b"\0"))
+    return b"".join(parts)
+
+
+def test_fifty_megabytes_both_ways_through_five_cuts(line: int, tmp_path: Path) -> None:
+    content = image()
+    wanted = hashlib.sha256(content).hexdigest()
+    with bridged(line, Badness(noise=0.02, seed=9)) as bridge, open_target(bridge.url) as target:
+        cutting = CuttingTask(bridge, len(content), seed=1)
+        done = target.put(content, "/tmp/cut file", progress=Cutting(cutting))
+        assert cutting.cuts == 5 and 1 <= done.interruptions <= 5
+        assert done.digest == f"sha256:{wanted}"
+        assert target.run("sha256sum <'/tmp/cut file'").text.split()[0] == wanted
+        assert ".part" not in target.run("ls -a /tmp").text
+        cutting = CuttingTask(bridge, len(content), seed=2)
+        back = target.get("/tmp/cut file", tmp_path / "back", progress=Cutting(cutting))
+        assert cutting.cuts == 5 and 1 <= back.interruptions <= 5
+        assert hashlib.sha256((tmp_path / "back").read_bytes()).hexdigest() == wanted
+        target.run("rm '/tmp/cut file'")
+
+
+def test_one_wrong_byte_is_never_called_success(
+    line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = random.Random(3).randbytes(100_000)
+    with bridged(line) as bridge, open_target(bridge.url) as target:
+        target.run("echo old >/tmp/one")
+        original = Source.pieces
+
+        def damaged(self: Source, start: int, end: int | None = None) -> Iterator[bytes]:
+            for number, piece in enumerate(original(self, start, end)):
+                yield piece if number else bytes((piece[0] ^ 1,)) + piece[1:]
+
+        monkeypatch.setattr(Source, "pieces", damaged)
+        with pytest.raises(TargetError, match="not what was sent"):
+            target.put(content, "/tmp/one")
+        monkeypatch.undo()
+        assert target.run("cat /tmp/one; ls -A /tmp | grep one").text == "old\none\n"
 
 
 def test_output_that_is_followed_and_commands_that_are_stopped(line: int) -> None:

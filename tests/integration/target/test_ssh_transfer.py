@@ -14,8 +14,8 @@ from support.sshservers import Server
 
 from embedkit.errors import TargetError
 from embedkit.target.receive import get
+from embedkit.target.source import Source
 from embedkit.target.transfer import put
-from embedkit.target.ways import Source
 
 pytestmark = pytest.mark.needs(
     "root", "program:sshd", "program:dropbear", "program:busybox", "program:unshare"

@@ -70,19 +70,19 @@ def test_commands_environment_and_errors(bridge: Bridge) -> None:
                 prompt.run(bad)
 
 
-def test_a_hundred_commands_among_messages(machine: int) -> None:
+def test_two_hundred_commands_among_messages(machine: int) -> None:
     made = Bridge(machine, Badness(noise=0.15, seed=4))
     source = random.Random(4)
     try:
         with open_uboot(url(made), deadline_seconds=30) as prompt:
-            for number in range(50):
+            for number in range(100):  # two commands each
                 word = "".join(source.choice("abcdefgh0123[]:") for _ in range(20))
                 assert prompt.run(f"echo {number} '{word}'").text == f"{number} {word}\n"
                 # One that must not be run twice: its exit code is right all the same.
                 code = source.randrange(2)
                 result = prompt.run(f"setenv n {number}; test {code} = 0", check=False)
                 assert result.exit_code == code
-            assert prompt.env("n") == "49"
+            assert prompt.env("n") == "99"
             assert made.injected > 40, "the line was not as bad as it should be"
     finally:
         made.close()
@@ -124,3 +124,18 @@ def test_from_the_command_line(
     assert any(line.endswith("  ab") and line[:2] == "20" for line in lines)
     script.write_text("timeout 0.5\nexpect this never comes\n")
     assert cli.main(["console", url(bridge), "--script", str(script)]) == 1
+
+
+def test_what_does_not_come_back_is_handed_over(
+    bridge: Bridge, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A command that starts something else ends the run; one that fails to is told as such."""
+    assert cli.main(["run", url(bridge), "--", "bootz", "0x43000000"]) == 1
+    told = capfdbinary.readouterr()
+    assert b"Bad magic" in told.out and b"not come back" not in told.err
+    assert cli.main(["run", url(bridge), "--", "setenv", "left", "behind"]) == 0
+    # After a reset nothing is typed: the autoboot must run, and here finds nothing to boot.
+    assert cli.main(["run", url(bridge), "--", "reset"]) == 0
+    assert b"did not come back" in capfdbinary.readouterr().err
+    with open_uboot(url(bridge), deadline_seconds=60) as prompt:
+        assert prompt.env("left") is None, "it was not reset"

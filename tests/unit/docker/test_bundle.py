@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.docker import elf, proofelf
+from embedkit import elf
+from embedkit.docker import proofelf
 from embedkit.docker.bundle import NEEDED, Kind, open_bundle
 from embedkit.docker.bundlecache import open_cached
 from embedkit.docker.fit import Allowed, check_bundle, check_fit

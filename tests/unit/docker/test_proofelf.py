@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import debian
 
-from embedkit.docker import elf, proofelf
+from embedkit import elf
+from embedkit.docker import proofelf
 
 QEMU = {"arm": "arm", "arm64": "aarch64", "riscv64": "riscv64", "amd64": "x86_64", "386": "i386"}
 NONCE = b"embedkit 0123456789abcdef0123456789abcdef\n"
@@ -23,7 +24,7 @@ def test_under_300_bytes_static_and_whole(arch: str) -> None:
     assert len(content) < 300
     header = elf.read(content)
     assert header is not None and header.static
-    assert (header.arch, header.needed_bytes) == (arch, len(content))
+    assert (header.architecture, header.end_bytes) == (arch, len(content))
 
 
 @pytest.mark.parametrize("arch", proofelf.known())

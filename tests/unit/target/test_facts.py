@@ -159,6 +159,15 @@ def test_arm_float_abi(machine: str, flags: int, arch: str, variant: str, hard: 
     assert platform.userland_arch == "arm"
 
 
+def test_a_bound_folder_has_the_room_of_what_it_lies_on() -> None:
+    mounts = XU4["mounts"] + "/dev/mmcblk1p2 /var/lib/docker ext4 rw 0 0\ntmpfs /x tmpfs rw 0 0\n"
+    found = facts(mounts=mounts).filesystem_of("/var/lib/docker/overlay2")
+    assert found is not None and found.mount == "/var/lib/docker"
+    assert found.available_bytes == 6_000_000 * 1024
+    other = facts(mounts=mounts).filesystem_of("/x")
+    assert other is not None and other.available_bytes is None
+
+
 @given(st.dictionaries(st.sampled_from(sorted(XU4)), st.text(max_size=120)))
 def test_nonsense_from_a_board_is_borne(sections: dict[str, str]) -> None:
     judge(read_facts({**XU4, **sections}, NOW))
