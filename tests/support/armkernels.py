@@ -18,7 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import debian, linux_trees, locks
+from embedkit.files import alone
+from support import debian, linux_trees
 
 SERIES = "6.1"
 CROSS = "arm-linux-gnueabihf-"
@@ -138,7 +139,7 @@ def kernels() -> dict[str, Kernel]:
         wanted = configs(Path(temporary))
         places = {name: _place(config) for name, config in wanted.items()}
         if not all(place.exists() for place in places.values()):
-            with locks.held("kernels"):
+            with alone(debian.cache() / "kernels.lock", lambda: None):
                 _build_missing(wanted, places)
     return {name: _read(place) for name, place in places.items()}
 
