@@ -1,9 +1,11 @@
-"""The board of the experiment: the ARMv7 reference board, with Docker deployed on its card."""
+"""The board of the experiment: the ARMv7 reference board with Docker's programs on its card."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,6 @@ from pathlib import Path
 from embedkit import board as boards
 from embedkit.emulate.machine import Machine, Medium, plan, start
 from embedkit.emulate.reference import Reference, assemble
-from embedkit.process import run
 from embedkit.progress import NullProgress
 from embedkit.target.emulated import authorized_key
 
@@ -23,49 +24,37 @@ class Bench:
     """Works in one folder; the card is made once, and every boot leaves it as it is."""
 
     def __init__(self, work: Path) -> None:
-        self._work = work
         self._card = work / "board.img"
         self.reference: Reference = assemble(
             "arm", authorized_key=authorized_key(), progress=NullProgress()
         )
+        if not self._card.exists():
+            self._compose(work / "artifacts")
 
-    def prepare(self, kernel: Path) -> None:
-        """Composes the card and deploys Docker on it, under the kernel that has everything."""
-        if self._card.exists():
-            return
-        fresh = self._work / "fresh.img"
-        fresh.unlink(missing_ok=True)
-        _embedkit(
-            "compose", _BOARD, "--artifacts", self.reference.folder, "--size", "2GiB", "-o", fresh
-        )
-        with self._machine(fresh, kernel, keep=True) as machine:
-            machine.wait(_BOOT_SECONDS, "ssh")
-            _embedkit(
-                "deploy", machine.state.url, "--bundle", self.reference.bundle, "--allow-dynamic"
-            )
-            assert machine.stop(deadline_seconds=60), "the board does not shut down by itself"
-            state = machine.state
-        part = self._work / ".board.img"
-        run(["qemu-img", "convert", "-O", "raw", state.overlay, part])
-        _embedkit("emulate", "stop", state.name)
-        part.rename(self._card)
-        fresh.unlink()
+    def _compose(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        rootfs = folder / "rootfs.tar"
+        shutil.copyfile(self.reference.folder / "rootfs.tar", rootfs)
+        with tarfile.open(rootfs, "a") as tar:
+            for program in sorted(self.reference.bundle.iterdir()):
+                tar.add(program, f"usr/local/bin/{program.name}", filter=_of_root)
+        words = ["compose", _BOARD, "--artifacts", folder, "--size", "2GiB", "-o", self._card]
+        argv = [sys.executable, "-m", "embedkit.cli", *words]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(folder)
 
     @contextmanager
     def booted(self, kernel: Path) -> Iterator[Machine]:
         """The board with ``kernel``. Raises BootFailed where it does not come up."""
-        with self._machine(self._card, kernel) as machine:
+        board = boards.load(_BOARD)
+        medium = Medium(self._card, kernel, arguments=f"{board.boot.arguments} panic=-1")
+        with start(plan(board, medium), NullProgress()) as machine:
             machine.wait(_BOOT_SECONDS, "ssh")
             yield machine
 
-    def _machine(self, card: Path, kernel: Path, *, keep: bool = False) -> Machine:
-        board = boards.load(_BOARD)
-        arguments = f"{board.boot.arguments} panic=-1"
-        medium = Medium(card=card, kernel=kernel, arguments=arguments)
-        return start(plan(board, medium, keep=keep), NullProgress())
 
-
-def _embedkit(*words: str | Path) -> None:
-    argv = [sys.executable, "-m", "embedkit.cli", *words, "--quiet"]
-    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+def _of_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    info.mode = 0o755
+    return info

@@ -73,7 +73,6 @@ def _boot(work: Path, builder: Builder, variants: list[Variant], again: bool) ->
         if variant.name in done or built is None:
             continue
         begun = time.monotonic()
-        bench.prepare(built.image)
         try:
             with bench.booted(built.image) as machine, machine.target() as target:
                 seen = observe(target, variant, bench.reference.busybox)
