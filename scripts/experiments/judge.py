@@ -39,8 +39,8 @@ class Finding:
         if not off:
             instead = ", ".join(self.named[:3])
             return "**no**: " + (f"it names {instead}" if instead else "not recognised")
-        others = [name for name in self.named if name not in self.variant.off]
-        return f"yes, beside {', '.join(others)}" if others else "yes"
+        others = len(self.named) - len(off)
+        return f"yes, as {others} more symbols" if others > 1 else "yes"
 
 
 def finding(variant: Variant, built: Built, control: Built, seen: Seen, usual: Seen) -> Finding:
@@ -66,24 +66,24 @@ def _new(lines: Iterable[Line], usual: Iterable[Line]) -> Iterable[Line]:
 
 
 def _telling(lines: Sequence[Line], off: tuple[str, ...]) -> tuple[Line | None, tuple[str, ...]]:
-    """The first line that names what is off; else the one that says most."""
+    """The line that names what is off, best one of Docker's own; else the one that says most."""
     profile = profile_file.load("docker")
     explained = [
         (line, tuple(match.symbol.name for match in explain.by_message(line.text, [profile])))
-        for line in lines
+        for line in sorted(lines, key=_rank)
     ]
     for line, named in explained:
         if set(off) & set(named):
             return line, named
-    for place in ("dockerd", "proof", ""):
-        for line, named in explained:
-            if line.where.startswith(place) and (place != "dockerd" or _fatal(line.text)):
-                return line, named
-    return None, ()
+    return explained[0] if explained else (None, ())
 
 
-def _fatal(text: str) -> bool:
-    return text.startswith("failed to start") or "level=fatal" in text or "level=error" in text
+def _rank(line: Line) -> int:
+    """Less says more: why the daemon ended, what a user is told, the rest of the daemon's log."""
+    fatal = "failed to start daemon" in line.text or "level=fatal" in line.text
+    if line.where == "dockerd":
+        return 0 if fatal else 2 if "level=error" in line.text else 4
+    return 1 if line.where.startswith(("proof", "docker")) else 3
 
 
 def _audit(variant: Variant, config: Path, control: Path) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from support import debian
 
+from embedkit.emulate.machine import BootFailed
 from embedkit.errors import EmbedkitError
 from experiments.builds import Builder
 from experiments.observe import Line, Seen, observe
@@ -76,9 +77,12 @@ def _boot(work: Path, builder: Builder, variants: list[Variant], again: bool) ->
         try:
             with bench.booted(built.image) as machine, machine.target() as target:
                 seen = observe(target, variant, bench.reference.busybox)
-        except EmbedkitError as error:
+        except BootFailed as error:
             seen = Seen(variant.name, "", "", False, (), (("the board boots", "failed"),),
                         (Line("embedkit emulate", str(error)),), 0.0)  # fmt: skip
+        except EmbedkitError as error:  # says nothing of the kernel: to be tried again
+            print(f"         {variant.name}: {error}", flush=True)
+            continue
         with results.open("a") as file:
             file.write(json.dumps(dataclasses.asdict(seen)) + "\n")
         broken = [title for title, state in seen.checks if state == "failed"]

@@ -28,9 +28,9 @@ _Checks = tuple[tuple[str, str], ...]
 # By hand, where the proof does not come along: the image "probe" is BusyBox.
 _DOCKER = {
     "limits": (
-        "docker create --memory 16m --memory-swap 16m probe true",
-        "docker create --cpu-shares 512 probe true",
-        "docker create --cpuset-cpus 0 probe true",
+        "docker create --pull never --memory 16m --memory-swap 16m probe true",
+        "docker create --pull never --cpu-shares 512 probe true",
+        "docker create --pull never --cpuset-cpus 0 probe true",
     ),
     "icc": ("docker network create -o com.docker.network.bridge.enable_icc=false apart",),
     "ipv6": ("docker network create --ipv6 --subnet fd00:7::/64 six",),
@@ -129,10 +129,11 @@ def _ready(target: Target) -> str:
     """The daemon's version once it answers; empty where it does not run."""
     ends = time.monotonic() + _READY_SECONDS
     while time.monotonic() < ends:
-        asked = target.run("docker version -f '{{.Server.Version}}'", check=False, timeout=60)
+        asked = target.run("docker version -f '{{.Server.Version}}'", check=False,
+                           timeout=_PROBE_SECONDS)  # fmt: skip
         if asked.ok:
             return asked.text.strip()
-        if not target.run("kill -0 $(cat /run/experiment.pid)", check=False).ok:
+        if not target.run("kill -0 $(cat /run/experiment.pid)", check=False, timeout=300).ok:
             return ""
         time.sleep(1)
     return ""
@@ -150,8 +151,8 @@ def _prove(target: Target, variant: Variant, busybox: Path) -> tuple[_Checks, li
     content = busybox.read_bytes()
     programs = {f"/bin/{name}": content for name in ("true", "sleep", "ping", "sh")}
     try:
-        engine.load(archive("arm", "probe", programs))
-        bridged = engine.run(Container("probe", ("ping", "-c", "1", "-W", "5", _GATEWAY)))
+        engine.load(archive("arm", "probe:latest", programs))
+        bridged = engine.run(Container("probe:latest", ("ping", "-c", "1", "-W", "5", _GATEWAY)))
         state = "ok" if bridged.exit_code == 0 else "failed"
         checks += (("a container reaches the board over the bridge", state),)
     except EngineError as error:
@@ -178,7 +179,7 @@ def _asked(target: Target, name: str, command: str) -> list[Line]:
 
 def _log(target: Target) -> Iterator[Line]:
     """The daemon's complaints, without the time and what goes well."""
-    text = target.run(f"cat {_LOG}", check=False).text
+    text = target.run(f"cat {_LOG}", check=False, timeout=_PROBE_SECONDS).text
     for line in text.splitlines():
         if " level=info " in line or " level=debug " in line or not line.strip():
             continue
