@@ -71,6 +71,7 @@ COMMANDS = (
     Command("get", "get", "fetch files from a board, compared and resumed"),
     Command("console", "console", "a board's shell or serial console, by hand or by a script"),
     Command("deploy", "deploy", "install Docker on boards, start it and prove that it works"),
+    Command("bringup", "bringup", "the whole chain: kernel, card, boot, Docker, proof, one report"),
     Command("bundle inspect", "bundle_inspect", "what a Docker bundle holds, before it is sent"),
     Command("bundle fetch", "bundle_fetch", "download Docker's static archive for a board"),
     Command("explain", "explain", "what a kernel symbol or a Docker error message means"),

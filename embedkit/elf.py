@@ -144,6 +144,13 @@ def read_path(path: Path) -> Elf | None:
         return None
 
 
+def section(content: bytes, name: str) -> bytes:
+    """The content of a file's section, such as a kernel module's ".modinfo"; empty where there
+    is none."""
+    file = _header(lambda at, size: content[at : at + size])
+    return b"" if file is None else _section(file, _sections(file), name)
+
+
 @dataclass(frozen=True)
 class _Segment:
     kind: int
@@ -357,23 +364,28 @@ def _uleb(raw: bytes, at: int) -> tuple[int, int]:
     return value, at
 
 
-def _goarm(file: _File, sections: list[_Section]) -> str:
-    """GOARM of a Go program ("7", "5,softfloat"), or "" where there is none."""
+def _section(file: _File, sections: list[_Section], name: str) -> bytes:
     if not file.names_index < len(sections):
-        return ""
+        return b""
     names = sections[file.names_index]
     table = file.read(names.offset, min(names.size, _MOST_SECTION_BYTES))
+    wanted = name.encode() + b"\0"
     for each in sections:
-        if table[each.name : each.name + 14] != b".go.buildinfo\0":
-            continue
-        raw = file.read(each.offset, min(each.size, _MOST_SECTION_BYTES))
-        if not raw.startswith(_BUILDINFO_MAGIC) or len(raw) < 33 or not raw[15] & 2:
-            return ""
-        # Since Go 1.18: two varint-prefixed strings inline, the version and the module info.
-        length, at = _uleb(raw, 32)
-        length, at = _uleb(raw, at + length)
-        for line in raw[at : at + length].split(b"\n"):
-            if line.startswith(b"build\tGOARM="):
-                value = line.removeprefix(b"build\tGOARM=").decode("ascii", "replace").strip()
-                return value if value[:1] in ("5", "6", "7") else ""
+        if table[each.name : each.name + len(wanted)] == wanted:
+            return file.read(each.offset, min(each.size, _MOST_SECTION_BYTES))
+    return b""
+
+
+def _goarm(file: _File, sections: list[_Section]) -> str:
+    """GOARM of a Go program ("7", "5,softfloat"), or "" where there is none."""
+    raw = _section(file, sections, ".go.buildinfo")
+    if not raw.startswith(_BUILDINFO_MAGIC) or len(raw) < 33 or not raw[15] & 2:
+        return ""
+    # Since Go 1.18: two varint-prefixed strings inline, the version and the module info.
+    length, at = _uleb(raw, 32)
+    length, at = _uleb(raw, at + length)
+    for line in raw[at : at + length].split(b"\n"):
+        if line.startswith(b"build\tGOARM="):
+            value = line.removeprefix(b"build\tGOARM=").decode("ascii", "replace").strip()
+            return value if value[:1] in ("5", "6", "7") else ""
     return ""

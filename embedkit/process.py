@@ -28,6 +28,7 @@ TimeoutExpired = subprocess.TimeoutExpired
 _PACKAGES = {
     "bmaptool": "bmap-tools",
     "debugfs": "e2fsprogs",
+    "dpkg-deb": "dpkg",
     "dropbear": "dropbear-bin",
     "dtc": "device-tree-compiler",
     "dumpe2fs": "e2fsprogs",

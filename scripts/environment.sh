@@ -8,18 +8,20 @@ say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 3; }
 
 # install_packages PACKAGE...: what of these is not yet there, through apt-get, as root only.
+# $without says what their lack means.
 install_packages() {
   local wanted=() package
+  local lack=${without:-"tests that need them are skipped"}
   for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || wanted+=("$package")
   done
   [ ${#wanted[@]} -eq 0 ] && return 0
   if ! command -v apt-get >/dev/null; then
-    echo "warning: not Debian; missing here, and tests that need them are skipped: ${wanted[*]}" >&2
+    echo "warning: not Debian; missing here ($lack): ${wanted[*]}" >&2
     return 0
   fi
   if [ "$(id -u)" -ne 0 ]; then
-    echo "warning: not root, so not installed, and tests that need them are skipped:" >&2
+    echo "warning: not root, so these are not installed; $lack:" >&2
     echo "  sudo apt-get install ${wanted[*]}" >&2
     return 0
   fi

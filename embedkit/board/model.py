@@ -45,7 +45,8 @@ class Partition:
     ``type`` is ``"0x83"`` for an MBR, a GUID for a GPT. ``filesystem`` "" means raw content.
     The content is the first of ``images`` that the artifacts folder has (a folder, a tar or
     a file system image), else ``files`` gathered from there, else nothing. ``grow`` makes a
-    smaller file system image fill the partition.
+    smaller file system image fill the partition. ``extlinux`` is the folder in which U-Boot
+    looks for kernel and extlinux.conf ("/boot"), "" where it does not.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Partition:
     kind: str = "raw"
     features: str = ""
     grow: bool = True
+    extlinux: str = ""
     optional: bool = False
     source: str = ""
 

@@ -272,6 +272,7 @@ def _partition(name: str, number: int, table: Table, table_kind: str) -> Partiti
         kind=table.choice("type", KINDS, "raw"),
         features=table.text("features"),
         grow=table.boolean("grow", True),
+        extlinux=table.text("extlinux"),
         optional=table.boolean("optional"),
         source=table.text("source"),
     )
@@ -289,6 +290,10 @@ def _check_partition(partition: Partition, table: Table) -> None:
     limit = 11 if partition.filesystem == "fat" else 16
     if len(partition.label.encode()) > limit:
         table.problems.add(table.at("label"), f"is longer than {limit} bytes")
+    if partition.extlinux and partition.filesystem in ("", "squashfs"):
+        table.problems.add(table.at("extlinux"), "needs an ext or FAT file system to be made in")
+    if partition.extlinux and not partition.extlinux.startswith("/"):
+        table.problems.add(table.at("extlinux"), "is a folder of the file system, such as '/boot'")
     if partition.filesystem and partition.kind != "raw":
         table.problems.add(table.at("type"), "is for raw content; this one has a file system")
 

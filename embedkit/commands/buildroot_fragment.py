@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 from embedkit.commands import patch_report
-from embedkit.errors import EXIT_NO, InputError, TargetError
-from embedkit.kernel import buildroot, buildroot_kernel, buildroot_register, fragment, goals
+from embedkit.errors import EXIT_NO, InputError
+from embedkit.kernel import buildroot_patch
 from embedkit.kernel.buildroot import Buildroot
 from embedkit.kernel.buildroot_kernel import KernelUse
+from embedkit.kernel.buildroot_patch import BuildrootPatch, Request
 from embedkit.kernel.buildroot_register import Registration
 from embedkit.kernel.config import KernelConfig
 from embedkit.kernel.profile import Profile
-from embedkit.kernel.resolve import resolve
-from embedkit.kernel.tree import KernelTree, open_tree
-from embedkit.kernel.wants import Prefer, Resolution, Want
+from embedkit.kernel.wants import Prefer, Want
 from embedkit.report.model import Report, Section, Step
 from embedkit.ui import Ui
 
@@ -56,43 +54,33 @@ def run(
                 f"{option} does not go with --buildroot",
                 hint="the changes become a fragment; --fragment FILE says where it shall be",
             )
-    build = buildroot.find(args.buildroot)
-    board = buildroot_register.find_board(build, args.board) if args.board else None
-    if board is not None and not build.config_file.is_file():
-        # Not configured yet: the defconfig says what the build will be.
-        build = replace(build, config_file=board)
-    use = buildroot_kernel.in_use(build, args.tree)
-    name = f"linux-{profile.name if profile else 'options'}.config"
-    place = args.fragment or buildroot_register.choose_place(build, board, name)
-    base = use.combined(without=place)
-    tree = _open(args, build, use, base)
-    tree.load(base)
-    before = tree.full_config()
-    prefer = Prefer(args.prefer) if args.prefer else Prefer.AUTO
-    if profile is not None:
-        resolution = goals.plan(
-            tree, base, profile, features=features, more=more, allow=args.allow, prefer=prefer
+    patch = buildroot_patch.plan(
+        Request(
+            args.buildroot,
+            profile,
+            features,
+            more,
+            args.allow,
+            Prefer(args.prefer) if args.prefer else Prefer.AUTO,
+            board=args.board,
+            linux=args.tree,
+            fragment=args.fragment,
+            arch=args.arch,
+            cross_compile=args.cross_compile,
+            assume_compiler=args.assume_compiler,
         )
-    else:
-        resolution = resolve(tree, base, more, allow=args.allow, prefer=prefer)
-    title = f"{profile.title if profile else 'Chosen options'}: kernel config fragment"
-    text = fragment.fragment(resolution, title, f"Linux {tree.release} ({tree.arch})")
-    known = any(buildroot_kernel.same(part.path, place) for part in use.fragments)
-    registration = None
-    if resolution.assignments or known:
-        registration = buildroot_register.plan(build, place, text, linux=use.tree, board=board)
+    )
+    resolution = patch.resolution
     held_back = not resolution.complete and not args.keep_going
     written: tuple[tuple[str, Path], ...] = ()
-    if registration is not None and not args.dry_run and not held_back:
-        paths = buildroot_register.write(registration)
-        written = tuple((e.what, e.path) for e in registration.edits if e.path in paths)
-        _prove(build, use, registration, tree, resolution)
+    if not args.dry_run and not held_back:
+        written = buildroot_patch.write(patch)
         for what, path in written:
             ui.say(f"wrote {path} ({what})")
     report = patch_report.build(
-        tree,
-        base,
-        before,
+        patch.tree,
+        patch.base,
+        patch.before,
         resolution,
         profile,
         written=written,
@@ -100,62 +88,11 @@ def run(
         held_back=held_back,
         exit_code=0 if resolution.complete else EXIT_NO,
     )
-    return _with_buildroot(
-        report, build, use, registration, board, before, done=bool(written), args=args
-    )
+    return _with_buildroot(report, patch, done=bool(written))
 
 
-def _open(
-    args: argparse.Namespace, build: Buildroot, use: KernelUse, base: KernelConfig
-) -> KernelTree:
-    prefix = args.cross_compile
-    if prefix is None and not args.assume_compiler:
-        # The toolchain of this very build answers the tree's probes as the build will.
-        prefix = build.compiler_prefix
-    return open_tree(
-        use.tree,
-        arch=args.arch or use.arch,
-        config=base,
-        cross_compile=prefix,
-        assume_compiler=args.assume_compiler,
-    )
-
-
-def _prove(
-    build: Buildroot,
-    use: KernelUse,
-    registration: Registration,
-    tree: KernelTree,
-    resolution: Resolution,
-) -> None:
-    """Reads everything from disk as Buildroot will, and evaluates it on the kernel's tree."""
-    buildroot_register.read_back(build, registration, use.tree)
-    anew = buildroot_kernel.in_use(replace(build, config_file=registration.edits[1].path), use.tree)
-    tree.load(anew.combined())
-    lost = [
-        want.symbol
-        for want in resolution.satisfied
-        if not any(want.accepts(tree.value(name)) for name in want.symbols) and want.value != "n"
-    ]
-    if lost:
-        raise TargetError(
-            f"what was written does not keep {', '.join(lost)} when it is read again",
-            where=str(registration.fragment),
-            hint="another fragment undoes it; report this with the list of fragments",
-        )
-
-
-def _with_buildroot(
-    report: Report,
-    build: Buildroot,
-    use: KernelUse,
-    registration: Registration | None,
-    board: Path | None,
-    before: KernelConfig,
-    *,
-    done: bool,
-    args: argparse.Namespace,
-) -> Report:
+def _with_buildroot(report: Report, patch: BuildrootPatch, *, done: bool) -> Report:
+    build, use, registration = patch.build, patch.use, patch.registration
     steps = tuple(_steps(registration)) if registration is not None else ()
     facts = (
         ("buildroot", f"{build.version or 'unknown version'} ({build.tree})"),
@@ -170,7 +107,7 @@ def _with_buildroot(
         notes.append(
             "next: 'make linux-reconfigure' merges the fragment and builds the kernel, then 'make'"
         )
-    notes += _warnings(build, use, board, before, registration)
+    notes += _warnings(build, use, patch.board, patch.before)
     data = {
         **report.data,
         "buildroot": {
@@ -211,11 +148,7 @@ def _steps(registration: Registration) -> list[Step]:
 
 
 def _warnings(
-    build: Buildroot,
-    use: KernelUse,
-    board: Path | None,
-    before: KernelConfig,
-    registration: Registration | None,
+    build: Buildroot, use: KernelUse, board: Path | None, before: KernelConfig
 ) -> list[str]:
     found = []
     saved = build.config.text_value("BR2_DEFCONFIG")

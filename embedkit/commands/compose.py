@@ -91,7 +91,8 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     return _report(card, f"{done.image} is a card for {card.board}", done)
 
 
-def _facts(done: Published) -> tuple[tuple[str, str], ...]:
+def published_facts(done: Published) -> tuple[tuple[str, str], ...]:
+    """The files that were written, for people."""
     return (
         ("image", f"{done.image} ({format_size(done.file_bytes)})"),
         ("sha256", done.sha256),
@@ -121,7 +122,7 @@ def _report(card: CardPlan, verdict: str, done: Published | None) -> Report:
         status=Status.OK,
         facts=(
             ("card", f"{card.size_bytes // SECTOR} sectors ({format_size(card.size_bytes)})"),
-            *(_facts(done) if done else ()),
+            *(published_facts(done) if done else ()),
         ),
         sections=(
             Section("map", text=cardmap.text(drawing), svg=cardmap.svg(drawing)),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from embedkit.commands.deploy_report import Told
     from embedkit.docker.deploy import SharedBundle, Wish
     from embedkit.docker.plan import Step
-    from embedkit.docker.proof import Cause
     from embedkit.ui import Ui
 
 _AT_ONCE = 8
@@ -180,6 +179,7 @@ def _bundle(args: argparse.Namespace) -> Any:
 def _one(
     url: str, shared: SharedBundle | None, wish: Wish, args: argparse.Namespace, ui: Ui
 ) -> Told:
+    from embedkit.bringup.causes import kernel_causes
     from embedkit.commands.deploy_report import Told
     from embedkit.docker.deploy import deploy
     from embedkit.target.opening import open_target
@@ -209,22 +209,3 @@ class _Telling:
 
     def finished(self, step: Step, seconds: float) -> None:
         pass
-
-
-def kernel_causes(text: str) -> tuple[Cause, ...]:
-    """The kernel options behind a daemon's message, from the profiles' symptoms."""
-    from embedkit.docker.proof import Cause
-    from embedkit.kernel import explain, profile_file
-
-    found = []
-    for match in explain.by_message(text, [profile_file.load("docker")])[:3]:
-        symbol = match.symbol
-        why = symbol.why or symbol.symptom or "it is missing in the kernel"
-        found.append(
-            Cause(
-                f"CONFIG_{symbol.name.removeprefix('CONFIG_')}",
-                why,
-                "see embedkit explain and embedkit check-kernel",
-            )
-        )
-    return tuple(found)

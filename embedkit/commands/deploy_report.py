@@ -33,7 +33,7 @@ def build(wish: Wish, told: Sequence[Told]) -> Report:
     status = max((one[0] for one in verdicts), key=lambda s: _WORST.get(s, 0))
     if len(told) == 1:
         title = f"{wish.action.capitalize()} Docker on {told[0].name}"
-        verdict, sections = verdicts[0][1], _sections(told[0], wish)
+        verdict, sections = verdicts[0][1], sections_of(told[0], wish)
     else:
         title = f"{wish.action.capitalize()} Docker on {len(told)} targets"
         good = sum(1 for one in verdicts if one[2] == EXIT_OK)
@@ -42,7 +42,7 @@ def build(wish: Wish, told: Sequence[Told]) -> Report:
             Section(
                 one.name,
                 findings=(Finding(f"target-{one.name}", of[0], one.address, of[1]),),
-                sections=_sections(one, wish),
+                sections=sections_of(one, wish),
             )
             for one, of in zip(told, verdicts, strict=True)
         )
@@ -97,7 +97,8 @@ def _verdict(wish: Wish, told: Told) -> tuple[Status, str, int]:
     return Status.OK, f"Docker {version} {state}{ending}", EXIT_OK
 
 
-def _sections(told: Told, wish: Wish) -> tuple[Section, ...]:
+def sections_of(told: Told, wish: Wish) -> tuple[Section, ...]:
+    """What came of one target, part by part."""
     if told.error is not None:
         finding = Finding(
             "error", Status.FAIL, told.address, told.error.message, hint=told.error.hint or ""
@@ -116,7 +117,7 @@ def _sections(told: Told, wish: Wish) -> tuple[Section, ...]:
     elif done.outcome is not None and done.outcome.done:
         sections.append(Section("Steps", steps=tuple(map(_step, done.outcome.done))))
     if done.proof is not None:
-        sections.append(_proof(done.proof))
+        sections.append(proof_section(done.proof))
     if done.causes:
         sections.append(Section("Likely causes", findings=tuple(map(_cause, done.causes))))
     if done.outcome is not None and not done.outcome.ok and done.outcome.log:
@@ -136,7 +137,8 @@ def _step(done: Done) -> Step:
     return Step(done.step.title, done.step.touches, done.step.undo, status, round(done.seconds, 3))
 
 
-def _proof(proof: Proof) -> Section:
+def proof_section(proof: Proof) -> Section:
+    """Every check of a proof."""
     return Section(
         f"Proof (linux/{proof.arch}, through {proof.way})",
         findings=tuple(_check(check) for check in proof.checks),

@@ -33,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a board's name, a board.toml, or a card image that 'embedkit compose' made",
     )  # fmt: skip
     boot = parser.add_argument_group("what to boot")
+    boot.add_argument(
+        "--reference", metavar="KIND", help="a little system that embedkit assembles from "
+        "Debian's packages: arm, arm64, x86_64 or orangepi-pc",
+    )  # fmt: skip
+    boot.add_argument(
+        "--debs", type=Path, metavar="DIR", help="with --reference: take the packages from here"
+    )
     boot.add_argument("--board", metavar="BOARD", help="the board that the IMAGE is for")
     boot.add_argument("--card", type=Path, metavar="IMAGE", help="the raw image of its card")
     boot.add_argument("--kernel", type=Path, metavar="FILE", help="zImage, Image or bzImage")
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     """Boots and waits; then stays until Ctrl-C or until the board powers off, or detaches."""
     from embedkit.emulate import machine
 
-    plan = _plan(args)
+    plan = _plan(args, ui)
     if args.dry_run:
         return _planned(plan)
     deadline = args.deadline or (_CARD_SECONDS if plan.from_card else _KERNEL_SECONDS)
@@ -87,10 +94,10 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         return _stay(running, report, ui)
 
 
-def _plan(args: argparse.Namespace) -> MachinePlan:
+def _plan(args: argparse.Namespace, ui: Ui) -> MachinePlan:
     from embedkit.emulate.machine import plan
 
-    chosen, medium = _chosen(args)
+    chosen, medium = _reference(args, ui) if args.reference else _chosen(args)
     if args.ssh_port is not None and not 0 < args.ssh_port < 65536:
         raise InputError(f"--ssh-port {args.ssh_port} is no port")
     return plan(
@@ -106,6 +113,17 @@ def _plan(args: argparse.Namespace) -> MachinePlan:
     )
 
 
+def _reference(args: argparse.Namespace, ui: Ui) -> tuple[board.Board, Medium]:
+    from embedkit.commands import emulate_reference
+
+    given = (args.what, args.board, args.card, args.kernel, args.initrd, args.dtb, args.append)
+    if any(word is not None for word in given):
+        raise InputError(
+            "a reference board brings card and kernel along", hint="leave all but its kind out"
+        )
+    return emulate_reference.make(args.reference, args.debs, ui)
+
+
 def _chosen(args: argparse.Namespace) -> tuple[board.Board, Medium]:
     """The board and what it boots from. Raises InputError."""
     from embedkit.emulate.machine import Medium
@@ -113,7 +131,7 @@ def _chosen(args: argparse.Namespace) -> tuple[board.Board, Medium]:
     if args.what is None:
         raise InputError(
             "what is to be emulated? A board or an image is missing",
-            hint="embedkit emulate BOARD --card IMAGE; 'embedkit boards list' shows the boards",
+            hint="embedkit emulate BOARD --card IMAGE, or --reference arm for embedkit's own",
         )
     card, name = args.card, args.what
     path = Path(args.what)

@@ -13,6 +13,7 @@ from embedkit.media import devices
 from embedkit.media.devices import DeviceInfo
 from embedkit.media.outcome import Options, Outcome, State
 from embedkit.media.ranges import total
+from embedkit.media.ready import question, refuse_own_backing, unmounted
 from embedkit.media.subject import Request, Subject, card_plan, check_options, opened
 from embedkit.media.verdicts import judge, require_writable
 from embedkit.media.write import write_image
@@ -105,10 +106,11 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         smallest = min(device.size_bytes for device in group)
         with opened(request, smallest, ui) as subject:
             title = subject.title
-            _refuse_own_backing(group, subject)
+            refuse_own_backing(group, subject)
             if index == 0:
                 _confirm(found, title, ui)
-            outcomes += _write(subject, _released(group, args, ui), args, ui)
+            released = unmounted(group, ui.say, accept_suspicious=args.accept_suspicious)
+            outcomes += _write(subject, released, args, ui)
     return _report(title, outcomes)
 
 
@@ -135,48 +137,10 @@ def _targets(args: argparse.Namespace, request: Request) -> list[DeviceInfo]:
     return sorted(found, key=lambda device: device.size_bytes)
 
 
-def _refuse_own_backing(found: Sequence[DeviceInfo], subject: Subject) -> None:
-    path = subject.image.info.path
-    for device in found:
-        backing = Path(device.backing_file) if device.backing_file else None
-        if path is not None and backing is not None and backing.exists() and path.samefile(backing):
-            raise InputError("the device is a loop over the image itself", where=str(device.path))
-
-
 def _confirm(found: Sequence[DeviceInfo], title: str, ui: Ui) -> None:
-    lines = [f"All data on {'this device' if len(found) == 1 else 'these devices'} will be lost:"]
-    for device in found:
-        lines.append(f"  {device.path}  {device.title}, {format_size(device.size_bytes)}")
-        lines += [
-            f"    {partition.name}  {format_size(partition.length)}  "
-            f"{partition.filesystem} {partition.label}".rstrip()
-            for partition in device.partitions
-        ]
-        lines += [f"    mounted at {use.by} (will be unmounted)" for use in device.mounts]
-    lines.append(f"It will hold: {title}")
     expected = " ".join(str(device.path) for device in found)
-    if not ui.confirm("\n".join(lines), expected):
+    if not ui.confirm(question(found, title), expected):
         raise InputError("not confirmed; nothing was written")
-
-
-def _released(found: Sequence[DeviceInfo], args: argparse.Namespace, ui: Ui) -> list[DeviceInfo]:
-    """The devices with nothing mounted from them any more."""
-    released = []
-    for device in found:
-        for use in reversed(device.mounts):
-            from embedkit import process
-
-            ui.say(f"unmounting {use.by}")
-            process.run(["umount", use.by])
-        if device.mounts:
-            again = devices.find(str(device.path))
-            verdict = judge(again)
-            require_writable(again, verdict, accept_suspicious=args.accept_suspicious)
-            if again.identity != device.identity:
-                message = "the device changed while it was unmounted"
-                raise InputError(message, where=str(device.path))
-        released.append(device)
-    return released
 
 
 def _write(
@@ -211,7 +175,7 @@ def _dry_run(
         size, mapped, warnings = plan.size_bytes, None, plan.warnings
     else:
         with opened(request, smallest, ui) as subject:
-            _refuse_own_backing(found, subject)
+            refuse_own_backing(found, subject)
             what, warnings = subject.title, ()
             size = subject.content.size or 0
             parts = subject.content.mapped
@@ -278,7 +242,7 @@ def _report(title: str, outcomes: Sequence[Outcome]) -> Report:
         verdict=_verdict(outcomes, good),
         status=Status.OK if good == len(outcomes) else Status.FAIL,
         exit_code=_exit_code(outcomes),
-        sections=(Section("Devices", findings=tuple(_finding(each) for each in outcomes)),),
+        sections=(Section("Devices", findings=tuple(finding_of(each) for each in outcomes)),),
         data={"image": title, "devices": [_data(outcome) for outcome in outcomes]},
     )
 
@@ -301,7 +265,8 @@ def _verdict(outcomes: Sequence[Outcome], good: int) -> str:
     return f"{outcome.identity.path} does not hold what was written; it has no partition table"
 
 
-def _finding(outcome: Outcome) -> Finding:
+def finding_of(outcome: Outcome) -> Finding:
+    """One device and how it went."""
     path = str(outcome.identity.path)
     if outcome.error is not None:
         return Finding(

@@ -125,6 +125,9 @@ def bring(wanted: Errand, progress: Progress) -> Loaded:
                 raise
             progress.say(f"{board.target.name}: the connection broke; trying again")
             board.target.reconnect(deadline_seconds=_RECONNECT_SECONDS)
+            # It may have been the answer alone that was lost.
+            if board.daemon.program == "Docker" and board.images.find(wanted.id) is not None:
+                return _named(wanted, wanted.id, Loaded(_checked(wanted, wanted.id), cuts=cuts))
         except EngineError as error:
             if not there or not _LACKS.search(error.message):
                 raise
@@ -145,7 +148,7 @@ def _send(wanted: Errand, there: Collection[int], progress: Progress) -> Loaded:
             packed = loadable.pack_blobs(chosen, path, own, there, progress=progress)
         else:
             packed = loadable.pack_layers(chosen, path, there, progress=progress)
-        title = f"{board.target.name}: {format_size(packed.size)}"
+        title = f"send to {board.target.name}"
         try:
             sent = board.images.load(path, major=daemon.major, progress=progress, title=title)
             id = own or wanted.id

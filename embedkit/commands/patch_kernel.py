@@ -10,8 +10,9 @@ from embedkit.errors import EXIT_NO, InputError
 from embedkit.files import backup_path, write_atomically
 from embedkit.kernel import fragment, goals, profile_file, sources
 from embedkit.kernel.config import KernelConfig
+from embedkit.kernel.origin import arch_of, named_config
 from embedkit.kernel.resolve import resolve
-from embedkit.kernel.tree import KernelTree, defconfigs, find_defconfig, open_tree
+from embedkit.kernel.tree import KernelTree, open_tree
 from embedkit.kernel.wants import Prefer, Resolution, parse_disable, parse_enable
 from embedkit.report.model import Report
 from embedkit.ui import Ui
@@ -103,12 +104,12 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
     if args.buildroot is not None:
         return buildroot_fragment.run(args, ui, profile, more, features)
     _check_given(args)
-    source = _source(args)
+    source = named_config(args.source, args.tree, args.arch)
     config = source if isinstance(source, KernelConfig) else _read(source)
     _check_targets(args, source)
     tree = open_tree(
         args.tree,
-        arch=_arch(args),
+        arch=args.arch or arch_of(args.source, args.tree),
         config=config,
         cross_compile=args.cross_compile,
         cc=args.cc,
@@ -154,32 +155,8 @@ def _check_given(args: argparse.Namespace) -> None:
         raise InputError("--board goes with --buildroot", hint="--buildroot DIR --board NAME")
 
 
-def _source(args: argparse.Namespace) -> KernelConfig | Path:
-    """The file that SOURCE names, or the config of the tree's defconfig of that name."""
-    path = Path(args.source)
-    if path.exists() or "/" in args.source or args.source == "-":
-        return path
-    if any(item.name == args.source for item in defconfigs(args.tree)):
-        return _read(find_defconfig(args.tree, args.source, args.arch).path)
-    if args.source.endswith("defconfig"):
-        find_defconfig(args.tree, args.source, args.arch)
-    return path
-
-
 def _read(path: Path) -> KernelConfig:
     return sources.load(str(path))
-
-
-def _arch(args: argparse.Namespace) -> str | None:
-    """--arch, or the architecture in whose folder the defconfig lies."""
-    if args.arch:
-        return str(args.arch)
-    named = Path(args.source)
-    for item in defconfigs(args.tree):
-        same_file = named.exists() and item.path.resolve() == named.resolve()
-        if same_file or (not named.exists() and item.name == args.source):
-            return item.arch
-    return None
 
 
 def _asks_for_files(args: argparse.Namespace) -> bool:

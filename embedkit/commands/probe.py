@@ -15,7 +15,6 @@ from embedkit.units import format_size
 
 if TYPE_CHECKING:
     from embedkit.kernel.audit import Audit
-    from embedkit.target.base import Target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,27 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, ui: Ui) -> Report:
     """Asks, judges and reports. Exit code 1 where something speaks against Docker."""
+    from embedkit.kernel import profile_file
+    from embedkit.kernel.running import audit_running
+
     with connected(args, ui) as target:
         facts = target.facts()
-        audit = None if args.no_audit else _audit(target, facts, args.profile)
+        profile = None if args.no_audit else profile_file.load(args.profile)
+        audit = None if profile is None else audit_running(target, facts, profile)
         name, address = target.name, target.address
     return build(name, address, facts, audit)
-
-
-def _audit(target: Target, facts: Facts, profile: str) -> Audit | None:
-    from embedkit.kernel import profile_file
-    from embedkit.kernel.audit import Question, audit
-    from embedkit.kernel.sources import load_running
-    from embedkit.target.files import TargetFiles, TargetModules
-
-    loaded = profile_file.load(profile)
-    if not facts.kernel_config:
-        return None
-    files = TargetFiles(target)
-    modules = None
-    if facts.modules.supported and target.carries_binary:
-        modules = TargetModules(files, facts.modules.folder)
-    return audit(Question(load_running(files), loaded, modules=modules))
 
 
 def build(name: str, address: str, facts: Facts, audit: Audit | None) -> Report:

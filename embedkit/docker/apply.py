@@ -24,6 +24,10 @@ _CUTS = 3
 _RECONNECT_SECONDS = 60.0
 
 
+# dockerd waits some 15 s for its containerd. From a slow card that is too short, the first time.
+_TOO_SLOW = "timeout waiting for containerd to start"
+
+
 class Programs(Protocol):
     """Where the programs to send come from: a bundle, or one that several share."""
 
@@ -218,9 +222,10 @@ def _last_log(target: Target, step: Step) -> list[str]:
 
 def _await(run: _Run, step: Step, action: Await) -> None:
     target, begun = run.target, time.monotonic()
-    offset = 0
+    offset, again = 0, False
     while True:
-        result = target.run(_poll(action, offset), check=False, timeout=60)
+        # One look takes a board that reads 50 MB of dockerd from a slow card its time, too.
+        result = target.run(_poll(action, offset), check=False, timeout=READY_SECONDS)
         head, _, rest = result.stdout.partition(b"\n")
         state = head.decode("ascii", "replace").split()
         offset += len(rest)
@@ -234,6 +239,12 @@ def _await(run: _Run, step: Step, action: Await) -> None:
         if "ready" in state or b"API listen on" in rest:
             return
         if "alive" not in state and waited > 3:
+            if action.again and not again and _TOO_SLOW in "\n".join(run.log):
+                run.progress.say(f"{target.name}: {_TOO_SLOW}; starting it again")
+                again = True
+                begun, offset = time.monotonic(), 0
+                target.run(action.again, check=False, timeout=READY_SECONDS)
+                continue
             raise TargetError("the daemon ended while it started", where=target.name)
         if waited > READY_SECONDS:
             raise TargetError(

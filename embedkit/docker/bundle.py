@@ -45,6 +45,9 @@ NEEDED = ("dockerd", "containerd", "containerd-shim-runc-v2", "runc")
 DISPENSABLE = ("ctr", "containerd-shim", "containerd-shim-runc-v1", "docker-proxy", "docker-init")
 
 
+_SHAPES = "a bundle is docker-VERSION.tgz, a folder with dockerd, or a docker binary"
+
+
 class Kind(StrEnum):
     """The shape of a bundle."""
 
@@ -205,7 +208,7 @@ def _made(path: Path, kind: Kind, scanned: _Scanned) -> Bundle:
         raise InputError(
             "it holds no programs",
             where=str(path),
-            hint="a bundle is docker-VERSION.tgz, a folder with dockerd, or a docker binary",
+            hint=_SHAPES,
         )
     named = _FILE_VERSION.search(path.name)
     version = named.group(1) if named else ""
@@ -261,7 +264,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(
             "the archive is cut off" if cut else f"it is not an archive that can be read: {error}",
             where=str(path),
-            hint="fetch it again: embedkit bundle fetch",
+            hint=("fetch it again: embedkit bundle fetch" if cut else _SHAPES),
         ) from error
 
 

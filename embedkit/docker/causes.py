@@ -78,6 +78,11 @@ _KNOWN: tuple[tuple[str, Cause], ...] = (
         Cause("memory", "the board has too little memory", "add swap or zram"),
     ),
     (
+        r"timeout waiting for containerd to start",
+        Cause("slow", "the board took longer to start containerd than dockerd waits",
+              "deploy again: what was read from its card is in memory now"),
+    ),
+    (
         r"could not find an available, non-overlapping ipv4 address pool",
         Cause("addresses", "every private network is in use on the board",
               "choose one: --set bip=192.168.99.1/24"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.docker.engine import EngineError
-from embedkit.docker.store import Daemon, Image, checked, load_file
+from embedkit.docker.store import Daemon, Image, after_all, checked, load_file
 from embedkit.progress import Progress
 from embedkit.target.base import Equipped, Output, quote
 from embedkit.target.pipe import Piped, pipe
@@ -115,7 +115,8 @@ class CtrImages:
         except BaseException:
             task = self._line("tasks", "kill", "-s", "SIGKILL", name)
             gone = self._line("containers", "rm", name)
-            self._target.run(f"{task}; sleep 1; {gone}", timeout=_SECONDS, check=False)
+            end = f"{task}; sleep 1; {gone}"
+            after_all(self._target, lambda: self._target.run(end, timeout=_SECONDS, check=False))
             raise
 
 

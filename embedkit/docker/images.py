@@ -13,7 +13,7 @@ from urllib.parse import quote as url_quote
 from embedkit.docker import ctr
 from embedkit.docker.engine import LOGS, Api, Cli, Container, EngineError, find_client, open_socket
 from embedkit.docker.service import SOCKET
-from embedkit.docker.store import Daemon, Image, Images, checked, load_file
+from embedkit.docker.store import Daemon, Image, Images, after_all, checked, load_file
 from embedkit.errors import TargetError
 from embedkit.progress import Progress
 from embedkit.target.base import Channel, Equipped, Output, quote
@@ -100,7 +100,7 @@ class CliImages:
             return self._target.stream(line, output=output)
         except BaseException:
             # The client is gone; its container is not.
-            self._cli.remove(name)
+            after_all(self._target, lambda: self._cli.remove(name))
             raise
 
 
@@ -162,7 +162,7 @@ class ApiImages:
             self._target.stream(line, input=[asked], output=_Frames(output))
             return self._api.wait(id)
         finally:
-            self._api.remove(id)
+            after_all(self._target, lambda: self._api.remove(id))
 
 
 def _moby_blobs(target: Equipped, address: str) -> frozenset[str] | None:

@@ -48,10 +48,12 @@ class Write:
 
 @dataclass(frozen=True)
 class Await:
-    """Until the daemon answers. ``log`` is the file to follow, empty for systemd's journal."""
+    """Until the daemon answers. ``log`` is the file to follow, empty for systemd's journal;
+    ``again`` is how one that was too slow is started once more (empty: not at all)."""
 
     log: str
     folder: str
+    again: str = ""
 
 
 Action = Shell | Send | Write | Await
@@ -131,11 +133,17 @@ def transition(
 
 def starting(to: Generation, root: str) -> tuple[Step, ...]:
     """Start and wait."""
+    again = to.service.start if to.service.log else ""
     return (
         Step(
             "start", "start Docker", Shell(to.service.start, _SERVICE_SECONDS), to.init, "stop it"
         ),
-        Step("await", "wait until it answers", Await(to.service.log, f"{root}/current"), SOCKET),
+        Step(
+            "await",
+            "wait until it answers",
+            Await(to.service.log, f"{root}/current", again),
+            SOCKET,
+        ),
     )
 
 

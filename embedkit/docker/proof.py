@@ -7,13 +7,14 @@ a static BusyBox the limits, the network, volumes and restarts are tried as well
 from __future__ import annotations
 
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedkit.docker import proofelf
 from embedkit.docker.engine import Container, Engine, EngineError
-from embedkit.docker.proofimage import archive
 from embedkit.errors import EmbedkitError
 from embedkit.progress import NullProgress, Progress
 
@@ -167,8 +168,7 @@ class _Proving:
         nonce = f"embedkit {secrets.token_hex(16)}\n".encode()
         code = 33 + secrets.randbelow(60)
         program = proofelf.program(self._asked.arch, nonce, code)
-        image = archive(self._asked.arch, self._hello, {"/hello": program}, entrypoint=("/hello",))
-        self._engine.load(image)
+        self._engine.load(_image(self._asked.arch, self._hello, "hello", program))
         ran = self._engine.run(Container(self._hello, network="none"))
         if ran.output != nonce:
             raise Unproven(
@@ -182,12 +182,12 @@ class _Proving:
     def _load_busybox(self) -> str:
         content = self._asked.busybox
         assert content is not None
-        self._engine.load(archive(self._asked.arch, self._box, {"/bin/busybox": content}))
+        self._engine.load(_image(self._asked.arch, self._box, "bin/busybox", content))
         self._shell("exit 0")
         return "loaded"
 
     def _container(self, script: str, **more: object) -> Container:
-        return Container(self._box, ("/bin/busybox", "sh", "-c", script), **more)  # type: ignore[arg-type]
+        return Container(self._box, ("sh", "-c", script), **more)  # type: ignore[arg-type]
 
     def _shell(self, script: str, *, code: int = 0, **more: object) -> str:
         more.setdefault("network", "none")
@@ -293,3 +293,29 @@ class _Proving:
             work()
         except EmbedkitError:
             pass
+
+
+def _image(arch: str, name: str, path: str, program: bytes) -> bytes:
+    """An archive with an image of one program, its entrypoint, which every Docker loads."""
+    # Only who proves needs them.
+    from embedkit.oci import build, reference
+    from embedkit.oci.platform import Platform
+    from embedkit.oci.sink import ArchiveSink
+    from embedkit.oci.transfer import Shape, transfer
+
+    with tempfile.TemporaryDirectory(prefix="embedkit-proof-") as folder:
+        root, made = Path(folder) / "root", Path(folder) / "image.tar"
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(program)
+        (root / path).chmod(0o755)
+        recipe = build.Recipe(
+            str(reference.parse(name)),
+            build.RunConfig(entrypoint=(f"/{path}",), labels={"embedkit.proof": "1"}),
+            compression="none",
+            trusted=True,
+        )
+        # v5: no ARM that runs Docker is older, and none may find the image too new.
+        platform = Platform("linux", arch, "v5" if arch == "arm" else "")
+        tree, _ = build.build([build.Part(root, platform)], recipe, Path(folder))
+        transfer([tree], ArchiveSink(made), Shape(keep_plain=True), NullProgress())
+        return made.read_bytes()

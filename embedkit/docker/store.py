@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from embedkit.target.squeeze import Squeeze
 from embedkit.units import format_size
 
 _PLACES = ("/var/tmp", "/tmp")
+_TIDY_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def load_file(target: Equipped, command: str, archive: Path, progress: Progress)
         sent = target.put(archive, f"{folder}/image.tar", mode=0o600, progress=progress)
         result = target.run(f"{command} <{quote(folder)}/image.tar", timeout=None, check=False)
     finally:
-        _clear(target, folder)
+        after_all(target, lambda: target.run(f"rm -rf {quote(folder)}", check=False))
     done = Piped(result.exit_code, result.stdout, result.stderr, sent.sent_bytes, Squeeze.GZIP)
     return checked(done, target)
 
@@ -117,10 +119,12 @@ def _place(target: Equipped, size: int) -> str:
     )
 
 
-def _clear(target: Equipped, folder: str) -> None:
-    """Removes ``folder``, over a new connection where the old one broke."""
-    try:
-        target.run(f"rm -rf {quote(folder)}", check=False)
-    except ConnectionLost:
-        target.reconnect(deadline_seconds=15)
-        target.run(f"rm -rf {quote(folder)}", check=False)
+def after_all(target: Equipped, tidy: Callable[[], object]) -> None:
+    """Tidies up at the end, over a new connection where the old one broke; what cannot be
+    reached any more stays as it is."""
+    with contextlib.suppress(TargetError):
+        try:
+            tidy()
+        except ConnectionLost:
+            target.reconnect(deadline_seconds=_TIDY_SECONDS)
+            tidy()

@@ -79,7 +79,9 @@ def rollback(survey: Survey, root: str, *, start: bool = True) -> Plan:
     if to is None and not interrupted:
         raise InputError(
             "there is no version to go back to",
-            hint="only one was ever deployed; --uninstall removes it" if state.current else None,
+            hint="only one was ever deployed; --uninstall removes it"
+            if state.current
+            else "embedkit has deployed nothing there",
         )
     if to is not None and to.folder not in survey.sizes:
         raise InputError(

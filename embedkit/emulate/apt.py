@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from embedkit import process
-from embedkit.emulate.packages import Package, is_kernel, parse
+from embedkit.emulate.packages import NotThere, Package, is_kernel, parse
 from embedkit.errors import LackError
 from embedkit.files import alone, write_atomically
 from embedkit.progress import NullProgress, Progress
@@ -77,9 +77,9 @@ class Apt:
         output = self._apt("apt-cache", "search", "--names-only", pattern)
         return tuple(sorted(line.split(" - ")[0] for line in output.splitlines() if line))
 
-    def lacks(self, names: Sequence[str]) -> LackError:
+    def lacks(self, names: Sequence[str]) -> NotThere:
         """The error for packages that Debian does not have."""
-        return LackError(
+        return NotThere(
             f"this machine's Debian sources have no package for {self.arch}: {', '.join(names)}",
             hint=_HINT,
         )
@@ -91,21 +91,31 @@ class Apt:
     def fetch(self, packages: Sequence[Package], progress: Progress) -> dict[str, Path]:
         """Name → the .deb, from the cache or downloaded.
 
-        What an interrupted download left is taken up again. Raises LackError where a package
-        cannot be had.
+        What an interrupted download left is taken up again. Raises NotThere where a package
+        cannot be had, LackError where there is no room.
         """
-        if any(not self.deb(package).exists() for package in packages):
+        if not all(map(self._has, packages)):
             with self._alone():
-                missing = [package for package in packages if not self.deb(package).exists()]
+                missing = [package for package in packages if not self._has(package)]
                 if missing:
                     self._download(missing, progress)
         return {package.name: self.deb(package) for package in packages}
+
+    def _has(self, package: Package) -> bool:
+        try:
+            size = self.deb(package).stat().st_size
+        except OSError:
+            return False
+        # Shorter only where this machine lost its power just after the download.
+        return size == (package.size_bytes or size)
 
     def _download(self, packages: Sequence[Package], progress: Progress) -> None:
         part = self._root / "part"
         part.mkdir(parents=True, exist_ok=True)
         words = [f"{package.name}={package.version}" for package in packages]
         expected = {part / f"{package.key}.deb": package for package in packages}
+        for other in set(part.iterdir()) - expected.keys():
+            other.unlink()  # the beginning of a version that was replaced
         total = sum(package.size_bytes for package in packages)
         there = _bytes_of(expected)
         task = progress.start("fetching Debian packages", total=total or None, unit="bytes")
@@ -239,7 +249,7 @@ class Apt:
         first = told[0].removeprefix("E:").strip() if told else "no reason given"
         if any("No space left" in line for line in lines):
             return LackError("no room is left for Debian's packages", where=str(self._root))
-        return LackError(f"{what}: {first}", where=self.arch, hint=f"is there a network? {_HINT}")
+        return NotThere(f"{what}: {first}", where=self.arch, hint=f"is there a network? {_HINT}")
 
 
 _ENV = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}

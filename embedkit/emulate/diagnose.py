@@ -67,6 +67,10 @@ _SLOW = Diagnosis(
 )
 # What said something so short a time ago goes on.
 _TALKS_SECONDS = 4.0
+# A panic may be followed by its reason, a prompt by more.
+_SETTLED_SECONDS = 1.5
+# Emulated cards and disks are there at once; only their drivers may take some seconds.
+_WAITED_SECONDS = 8.0
 
 
 def readable(log: bytes) -> str:
@@ -108,7 +112,17 @@ def certain(scene: Scene) -> Diagnosis | None:
     if boots(scene.log) >= LOOP:
         return _loop(scene)
     text = last_boot(scene.log)
-    for rule in (_panic, _initramfs_shell, _spl, _uboot_prompt):
+    found = _uboot_network(text, scene)
+    if found is None and scene.quiet_seconds >= _SETTLED_SECONDS:
+        found = _stuck(text, scene)
+    if found is None and scene.quiet_seconds >= _WAITED_SECONDS:
+        found = _root_wait(text, scene)
+    return found
+
+
+def _stuck(text: str, scene: Scene) -> Diagnosis | None:
+    """What nothing comes after, or at most its own reason."""
+    for rule in (_initramfs_shell, _panic, _spl, _uboot_prompt):
         found = rule(text, scene)
         if found is not None:
             return found
@@ -119,7 +133,15 @@ def guess(scene: Scene) -> Diagnosis:
     """The likeliest reason why the board did not come up in time."""
     text = last_boot(scene.log)
     found = certain(scene)
-    for rule in (_root_wait, _uboot_search, _silence, _still_talks, _after_start, _no_login):
+    for rule in (
+        _stuck,
+        _root_wait,
+        _uboot_search,
+        _silence,
+        _still_talks,
+        _after_start,
+        _no_login,
+    ):
         found = found or rule(text, scene)
     return found or _SLOW
 
@@ -213,7 +235,8 @@ _PANICS: tuple[tuple[str, _Build], ...] = (
 
 def _initramfs_shell(text: str, scene: Scene) -> Diagnosis | None:
     match = re.search(
-        r"ALERT! +(\S+) does not exist|Gave up waiting for (?:root|suspend/resume) "
+        r"ALERT! +(\S+) does not exist|the root device '(\S+)' did not come|"
+        r"Gave up waiting for (?:root|suspend/resume) "
         r"(?:file system )?device|dracut-initqueue.*timeout|Timed out waiting for device (\S+)",
         text,
     )
@@ -263,12 +286,15 @@ def _uboot_prompt(text: str, scene: Scene) -> Diagnosis | None:
 def _uboot_search(text: str, scene: Scene) -> Diagnosis | None:
     if not _LOADER.search(text) or _KERNEL.search(text):
         return None
+    return _uboot(text, "U-Boot came no further")
+
+
+def _uboot_network(text: str, scene: Scene) -> Diagnosis | None:
+    """The last that U-Boot tries, for minutes: there was nothing on the card."""
     looking = re.search(r"BOOTP broadcast|TFTP (?:from|error)|Retrieving file: pxelinux", text)
-    return (
-        _uboot(text, "U-Boot looks for something to boot on the network")
-        if looking
-        else (_uboot(text, "U-Boot came no further"))
-    )
+    if looking is None or not scene.from_card or not _LOADER.search(text) or _KERNEL.search(text):
+        return None
+    return _uboot(text, "U-Boot looks for something to boot on the network")
 
 
 def _uboot(text: str, what: str) -> Diagnosis:

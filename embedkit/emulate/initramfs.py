@@ -96,6 +96,7 @@ while :; do
 	esac
 	[ -b "$device" ] && break
 	tries=$((tries + 1))
+	[ $tries = 20 ] && echo "initramfs: waiting for the root device $root"
 	if [ $tries -gt 300 ]; then
 		echo "initramfs: the root device '$root' did not come within 30 s; there are:"
 		while read -r line; do echo "initramfs: $line"; done </proc/partitions

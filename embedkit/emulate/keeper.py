@@ -164,7 +164,10 @@ class _Keeper:
         self._running = None
         if not may_end:
             raise TargetError(
-                f"QEMU ended at once: {self._complaint() or f'exit code {running.returncode}'}"
+                f"QEMU ended at once: {self._complaint() or f'exit code {running.returncode}'}",
+                hint="--accelerator tcg needs nothing of this machine's processor"
+                if "kvm" in argv
+                else None,
             )
         return None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.emulate.linked import modinfo
+from embedkit import elf
 from embedkit.errors import InputError, LackError
 
 _PACKED = {".xz": lzma.decompress, ".gz": gzip.decompress}
@@ -78,7 +78,8 @@ class ModuleTree:
         depends: list[str] = []
         soft: list[str] = []
         aliases: list[str] = []
-        for field, value in modinfo(content):
+        for entry in elf.section(content, ".modinfo").split(b"\0"):
+            field, _, value = entry.decode("utf-8", "replace").partition("=")
             if field == "depends":
                 depends += [key(word) for word in value.split(",") if word]
             elif field == "softdep":

@@ -24,6 +24,10 @@ _LIBRARIES = ("lib", "zlib1g")
 _KERNEL = r"linux-image-[0-9][0-9a-z.+~]*(?:-[0-9]+)?-{}(?:-unsigned)?"
 
 
+class NotThere(LackError):
+    """Packages that cannot be had as the lists are; newer lists may know better."""
+
+
 @dataclass(frozen=True)
 class Package:
     """One package in one version. ``depends`` has the names of each clause's alternatives;
@@ -56,9 +60,9 @@ class Source(Protocol):
         """The newest kernel of a flavour ("armmp", "arm64", "amd64")."""
 
     def fetch(self, packages: Sequence[Package], progress: Progress) -> dict[str, Path]:
-        """Name → the .deb. Raises LackError where one cannot be had."""
+        """Name → the .deb. Raises NotThere, or LackError where it is not the archive's fault."""
 
-    def lacks(self, names: Sequence[str]) -> LackError:
+    def lacks(self, names: Sequence[str]) -> NotThere:
         """The error for packages that are not there."""
 
     def renew(self) -> bool:
@@ -106,7 +110,7 @@ def _name(choice: str) -> str:
 def resolve(source: Source, wanted: Iterable[str], flavour: str = "") -> tuple[Package, ...]:
     """``wanted``, the newest kernel of ``flavour``, and all libraries that they depend on.
 
-    In the order of their names. Raises LackError that names everything missing at once.
+    In the order of their names. Raises NotThere that names everything missing at once.
     """
     taken: dict[str, Package] = {}
     missing: set[str] = set()
@@ -190,9 +194,9 @@ class Folder:
         """A folder is what it is."""
         return False
 
-    def lacks(self, names: Sequence[str]) -> LackError:
+    def lacks(self, names: Sequence[str]) -> NotThere:
         """The error for packages that are not in the folder."""
-        return LackError(
+        return NotThere(
             f"the folder lacks {len(names)} packages for {self._arch}: {', '.join(names)}"
             if len(names) > 1
             else f"the folder lacks a package for {self._arch}: {names[0]}",

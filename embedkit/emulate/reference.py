@@ -22,7 +22,7 @@ from embedkit.data import cache_folder
 from embedkit.emulate import initramfs, system
 from embedkit.emulate.apt import Apt
 from embedkit.emulate.modules import ModuleTree
-from embedkit.emulate.packages import Folder, Package, Source, resolve, unpack
+from embedkit.emulate.packages import Folder, NotThere, Package, Source, resolve, unpack
 from embedkit.errors import InputError, LackError, did_you_mean
 from embedkit.files import alone
 from embedkit.progress import Progress
@@ -139,7 +139,7 @@ def assemble(
     board = boards.load(what.board)
     try:
         return _assembled(kind, board, source, wanted, authorized_key, progress)
-    except LackError:
+    except NotThere:
         # Lists of some days ago name versions that the archive has replaced since.
         if not source.renew():
             raise
@@ -173,7 +173,7 @@ def _assembled(
 def _digest(board: Board, packages: tuple[Package, ...], authorized_key: str) -> str:
     """Everything that makes one assembled board another than the next, the recipe included."""
     recipe = hashlib.sha256()
-    for module in ("reference", "system", "scripts", "initramfs", "modules", "linked"):
+    for module in ("reference", "system", "scripts", "initramfs", "modules"):
         recipe.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     recipe.update(board.path.read_bytes())
     recipe.update("\n".join([authorized_key, *(package.key for package in packages)]).encode())
@@ -318,8 +318,8 @@ def _card_boot(
 
 
 def _arguments(board: Board) -> str:
-    # A panic ends the machine: who waits for it learns so at once.
-    return f"{board.boot.arguments} loglevel=5 panic=-1"
+    # Warnings and worse are shown: enough to see why a boot fails, and no thousand lines.
+    return f"{board.boot.arguments} loglevel=5"
 
 
 def _opened(folder: Path) -> Reference:

@@ -8,45 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from embedkit.emulate import qmp
-from embedkit.errors import InputError, LackError, TargetError
+from embedkit.errors import InputError, LackError
+from embedkit.files import alone
 from embedkit.target import emulated
 from embedkit.target.emulated import Emulated, make_folder
-
-_LOCK_SECONDS = 20.0
 
 
 @contextlib.contextmanager
 def locked() -> Iterator[Path]:
-    """Holds the folders for this process. Raises LackError, TargetError where another process
-    does not let go."""
+    """Holds the folders for this process. Raises LackError."""
     folder = make_folder()
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise LackError(f"cannot write into {folder}: {error.strerror}") from error
-    try:
-        ends = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > ends:
-                    raise TargetError(
-                        "another embedkit holds the emulated boards' folder", where=str(folder)
-                    ) from error
-            time.sleep(0.02)
+    with alone(folder / ".lock", lambda: None):
         yield folder
-    finally:
-        os.close(handle)
 
 
 def claim(name: str, exact: bool, made: Callable[[str], Emulated]) -> tuple[Emulated, bool]:

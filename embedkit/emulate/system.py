@@ -13,8 +13,8 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from embedkit import elf
 from embedkit.emulate import scripts
-from embedkit.emulate.linked import linked
 from embedkit.emulate.modules import Module, ModuleTree, aliases, listing
 from embedkit.errors import InputError
 
@@ -155,10 +155,10 @@ class Tree:
         waiting += [self._library(name)[1] for name in also if name in self._libraries]
         found.update(self._library(name) for name in also if name in self._libraries)
         while waiting:
-            asks = linked(waiting.pop())
+            asks = elf.read(waiting.pop())
             if asks is None:
                 continue
-            loader = asks.loader.lstrip("/")
+            loader = asks.interpreter.lstrip("/")
             for name in (*asks.needed, *([loader] if loader else [])):
                 if "/" not in name and name not in self._libraries:
                     missing.add(name)

@@ -28,8 +28,6 @@ from embedkit.target.emulated import Emulated
 _POLL_SECONDS = 0.1
 _STATUS_SECONDS = 2.0
 _SSH_SECONDS = 1.0
-# What looks final may still be followed by something: a panic by its reason, a prompt by more.
-_QUIET_SECONDS = 1.5
 # Between the login prompt and the SSH server's answer: it may be making its keys.
 _GRACE_SECONDS = 20.0
 _KEPT_BYTES = 1 << 20
@@ -110,7 +108,7 @@ class Watch:
                 next_ssh = time.monotonic() + _SSH_SECONDS
             if self._login_at is not None and self._enough(until, now):
                 return self._up("serial")
-            self._give_up_early(now)
+            self._give_up_early()
             if now >= next_status:
                 self._check_status()
                 next_status = now + _STATUS_SECONDS
@@ -182,8 +180,8 @@ class Watch:
             return False
         return True
 
-    def _give_up_early(self, now: float) -> None:
-        if self._login_at is None and now - self._changed >= _QUIET_SECONDS:
+    def _give_up_early(self) -> None:
+        if self._login_at is None:
             found = certain(self._scene())
             if found is not None:
                 self._fail("does not come up", found)

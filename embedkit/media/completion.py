@@ -80,6 +80,7 @@ class _Completion:
             if mismatch is None and fitted.grown is not None:
                 self._grow(fitted)
             if mismatch is None:
+                self._go_on()
                 writer.seal(_aligned(fitted.head), _aligned(fitted.tail), fitted.tail_at)
                 if self.options.verify:
                     mismatch = self._verify_sealed(fitted)
@@ -108,6 +109,11 @@ class _Completion:
             warnings=self.layout.warnings,
         )
 
+    def _go_on(self) -> None:
+        """Raises TargetError after Ctrl-C: the next step is not one to stop in."""
+        if self.stop.is_set():
+            raise TargetError("interrupted before the card was finished")
+
     def _fitted(self) -> Fitted:
         """The first megabyte for this device: a larger one has its GPT's copy elsewhere."""
         plain = Fitted(self.written.head)
@@ -127,8 +133,7 @@ class _Completion:
         from embedkit.media.grow import grow_ext
 
         assert fitted.grown is not None
-        if self.stop.is_set():
-            raise TargetError("interrupted before the file system was grown")
+        self._go_on()
         # From here on the card holds other bytes than the journal says.
         self.writer.journal.forget()
         self.writer.resumable = False

@@ -20,6 +20,7 @@ from embedkit.media.blockdev import Identity
 from embedkit.media.uses import Number, Roots, Use, Uses, parse_number, read_int, read_text
 
 _SYSFS_SECTOR = 512
+_UDEV = Path("/run/udev")
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ def _serial(folder: Path, properties: Mapping[str, str], backing: str) -> str:
 
 def _udev_properties(only: str | None = None) -> dict[str, dict[str, str]]:
     """Kernel name → udev's properties; empty where libudev or its database is missing."""
-    if not Path("/run/udev").is_dir():
+    if not _UDEV.is_dir():
         return {}  # no udevd: pyudev would look for its library for nothing
     try:
         import pyudev

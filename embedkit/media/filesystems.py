@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embedkit import process
 from embedkit.errors import InputError
-from embedkit.media import ext
+from embedkit.media import ext, extlinux
 from embedkit.media.archive import open_plain
 from embedkit.media.layout import ContentKind, FilesystemSource
 from embedkit.media.sparse import copy_sparse
@@ -48,10 +48,12 @@ def build(
 
 def _nodes(source: FilesystemSource, scratch: Path) -> tuple[Node, ...]:
     if source.kind is ContentKind.FOLDER and source.content is not None:
-        return from_folder(source.content)
-    if source.kind is ContentKind.TAR and source.content is not None:
-        return from_tar(source.content, scratch)
-    return from_files(source.files)
+        nodes = from_folder(source.content)
+    elif source.kind is ContentKind.TAR and source.content is not None:
+        nodes = from_tar(source.content, scratch)
+    else:
+        nodes = from_files(source.files)
+    return extlinux.added(nodes, source.boot, scratch) if source.boot is not None else nodes
 
 
 def _fat(

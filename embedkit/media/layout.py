@@ -61,12 +61,23 @@ class ContentKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class BootFiles:
+    """What an extlinux.conf has to name: a kernel and a device tree below ``folder``."""
+
+    folder: str
+    kernel: str
+    device_tree: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class FilesystemSource:
     """A file system that compose makes (or copies and grows) for a partition.
 
     ``content`` is a folder, a tar or an image, as ``kind`` says; for FILES it is None and
     ``files`` holds (path on this machine, path in the file system). ``features`` is
     mke2fs's feature list, ``uuid`` text (for FAT its first eight hex digits are the serial).
+    ``boot``: what a default extlinux.conf starts, None where there is to be none.
     """
 
     filesystem: str
@@ -77,6 +88,7 @@ class FilesystemSource:
     uuid: str = ""
     features: str = ""
     grow: bool = True
+    boot: BootFiles | None = None
 
 
 Source = FileSource | BytesSource | FilesystemSource

@@ -13,7 +13,7 @@ from embedkit.board.geometry import places
 from embedkit.board.model import Blob, Board, Layout, Partition
 from embedkit.errors import InputError
 from embedkit.media import artifacts as kinds
-from embedkit.media import tables
+from embedkit.media import extlinux, tables
 from embedkit.media.contents import Artifacts, Content, Wrongs, left_empty, needed_bytes
 from embedkit.media.layout import (
     BytesSource,
@@ -321,6 +321,7 @@ def _fill(board: Board, form: Layout, part: _Placed, seed: str) -> list[Extent]:
         uuid=str(identity(board, form, seed, f"filesystem/{spec.name}")),
         features=features,
         grow=spec.grow,
+        boot=extlinux.wanted(board, spec),
     )
     return [Extent(part.name, part.start, part.size, source)]
 

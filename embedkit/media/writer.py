@@ -64,6 +64,7 @@ class DeviceWriter:
         self._fresh: list[journals.Key] = []
         self._checked_at = time.monotonic()
         self._stopped = False
+        self._ending = False
         self._threads: list[threading.Thread] = []
 
     def arm(self, image: str, image_end: int | None) -> None:
@@ -108,6 +109,7 @@ class DeviceWriter:
 
     def finish(self) -> None:
         """Waits for the last batch and flushes."""
+        self._ending = True
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -206,11 +208,15 @@ class DeviceWriter:
             self._fresh.append(entry.key)
         if self.task is not None:
             self.task.advance(entry.length)
-        self._checkpoint()
+        # Shortly before the end, so that the last flush, which all wait for, has little to do.
+        nearly = self._ending and self._queue.qsize() <= len(self._threads) + THREADS
+        self._ending = self._ending and not nearly
+        self._checkpoint(now=nearly)
 
-    def _checkpoint(self, *, force: bool = False) -> None:
-        """Flushes what is written so far and notes it in the journal."""
-        if not force and time.monotonic() - self._checked_at < self._interval:
+    def _checkpoint(self, *, force: bool = False, now: bool = False) -> None:
+        """Flushes what is written so far and notes it in the journal: when it is time again,
+        ``now`` unless another thread is at it, with ``force`` in any case."""
+        if not (force or now) and time.monotonic() - self._checked_at < self._interval:
             return
         if not self._flushing.acquire(blocking=force):
             return

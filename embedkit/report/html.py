@@ -38,6 +38,8 @@ _ICONS = {
 }
 # More than this many sections get a table of contents.
 _FEW_SECTIONS = 3
+# A drawing of so few units (pixels, as it was made) is shown as it is, and shrinks on a telephone.
+_NARROW = 540
 
 
 @functools.cache
@@ -192,13 +194,18 @@ def _section(section: Section, anchor: str, level: int) -> str:
     heading = min(level, 6)
     counts = _section_counts(section)
     said = f' <small class="quiet">{escape(counts)}</small>' if counts and level == 2 else ""
-    parts = [
-        f'<section class="part" aria-labelledby="{anchor}">',
-        f'<h{heading} id="{anchor}">{_line(section.title)}{said}</h{heading}>',
-    ]
+    title = f'<h{heading} id="{anchor}">{_line(section.title)}{said}</h{heading}>'
+    parts = [f'<section class="part" aria-labelledby="{anchor}">']
+    if section.folded:
+        worst = _worst(section)
+        open_ = " open" if worst is Status.FAIL else ""
+        parts.append(f'<details class="fold"{open_}><summary>{title}</summary>')
+    else:
+        parts.append(title)
     drawing = svg.cleaned(section.svg, one_line(section.title)) if section.svg else ""
     if drawing:
-        parts.append(f'<figure class="drawing" tabindex="0">{drawing}</figure>')
+        narrow = " narrow" if svg.width(drawing) <= _NARROW else ""
+        parts.append(f'<figure class="drawing{narrow}" tabindex="0">{drawing}</figure>')
     if section.text:
         shown = _prose(section.text)
         if drawing:
@@ -220,7 +227,7 @@ def _section(section: Section, anchor: str, level: int) -> str:
         _section(child, f"{anchor}.{index}", level + 1)
         for index, child in enumerate(section.sections, 1)
     ]
-    parts.append("</section>")
+    parts.append("</details></section>" if section.folded else "</section>")
     return "\n".join(parts)
 
 
@@ -267,12 +274,13 @@ def _finding(finding: Finding, anchor: str) -> str:
 def _table(table: Table, name: str) -> str:
     columns, *rows = table.lines()
     head = "".join(f'<th scope="col">{_line(cell)}</th>' for cell in columns)
+    head = f"<thead><tr>{head}</tr></thead>" if any(columns) else ""
     body = "".join(
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<table>{head}<tbody>{body}</tbody></table></div>"
     )
 
 

@@ -87,6 +87,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _section(section: Section, level: int) -> list[str]:
     title = _line(section.title)
+    if section.folded:
+        inner = _section(section._replace(folded=False), level)[1:]
+        return [f"<details><summary>{title}</summary>", *inner, "</details>"]
     blocks = [f"{'#' * level} {title}" if level <= 6 else f"**{title}**"]
     if section.text:
         text = section.text.strip("\n")

@@ -96,7 +96,8 @@ class Section(NamedTuple):
 
     ``text`` is prose or preformatted lines, ``svg`` a drawing for HTML (``text`` then stands
     for it elsewhere; :mod:`embedkit.report.svg` says what a drawing may hold). ``sections``
-    nest.
+    nest. A ``folded`` section is for those who ask: a page shows it shut, text only where it is
+    to be verbose, or what failed in it.
     """
 
     title: str
@@ -106,6 +107,7 @@ class Section(NamedTuple):
     steps: tuple[Step, ...] = ()
     svg: str = ""
     sections: tuple[Section, ...] = ()
+    folded: bool = False
 
 
 class Report(NamedTuple):

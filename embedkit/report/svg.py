@@ -8,6 +8,7 @@ page's light or dark look come from classes (``fill-ok``, ``fill-1``…``fill-6`
 
 from __future__ import annotations
 
+import math
 import re
 from xml.etree import ElementTree
 
@@ -48,6 +49,12 @@ def cleaned(svg: str, label: str) -> str:
     drawing.set("role", "img")
     drawing.set("aria-label", label)
     return ElementTree.tostring(drawing, encoding="unicode")
+
+
+def width(drawing: str) -> float:
+    """How wide a cleaned drawing was made, in its own units; infinite where it does not say."""
+    found = re.search(r'viewBox="\S+ \S+ ([\d.]+) ', drawing)
+    return float(found[1]) if found else math.inf
 
 
 def _local(tag: object) -> str:

@@ -82,7 +82,8 @@ def render(
     for name, value in facts:
         lines += page.prose(value, "  ", padded(name, names) + " ")
     for section in report.sections:
-        lines += ["", *_section(section, 0, page)]
+        shown = _section(section, 0, page)
+        lines += ["", *shown] if shown else []
     if report.notes:
         lines.append("")
     for note in report.notes:
@@ -97,6 +98,11 @@ def render(
 
 def _section(section: Section, depth: int, page: _Page) -> list[str]:
     pad = "  " * depth
+    if section.folded and not page.verbose:
+        problems = _problems(section)
+        if not problems:
+            return []
+        section = Section(section.title, findings=problems)
     lines = [pad + page.paint(one_line(section.title), "1" if depth == 0 else "4")]
     if section.text:
         lines += page.prose(section.text.strip("\n"), pad + "  ")
@@ -109,6 +115,14 @@ def _section(section: Section, depth: int, page: _Page) -> list[str]:
     for child in section.sections:
         lines += _section(child, depth + 1, page)
     return lines
+
+
+def _problems(section: Section) -> tuple[Finding, ...]:
+    """What failed in a folded section, each thing once."""
+    found = {f.id: f for f in section.findings if f.status is Status.FAIL}
+    for child in section.sections:
+        found = {f.id: f for f in _problems(child)} | found
+    return tuple(found.values())
 
 
 def _finding(finding: Finding, pad: str, page: _Page) -> list[str]:
@@ -131,6 +145,8 @@ def _finding(finding: Finding, pad: str, page: _Page) -> list[str]:
 
 def _table(table: Table) -> list[str]:
     rows = [[one_line(cell) for cell in row] for row in table.lines()]
+    if not any(rows[0]):
+        rows = rows[1:]
     widths = [max(columns(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -252,8 +252,10 @@ def read_script(path: Path) -> tuple[Instruction, ...]:
     """
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the script {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read the script {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"the script {path} is not text in UTF-8") from error
     found: list[Instruction] = []
     problems: list[str] = []
     for number, line in enumerate(lines, 1):

@@ -22,20 +22,14 @@ def followed(writer: str, part: str, tool: Digester, nap_seconds: float) -> str:
     """``writer``, a command that appends its standard input to ``part``, with a reader at its
     heels that prints the digest of all of ``part``; the exit code is the writer's.
 
-    The reader learns of the end by a file that holds the writer's exit code; its name is this
-    shell's own, as a writer that a cut connection left behind may still have to end. A
-    ``sleep`` that knows no fractions sleeps for a second.
+    The reader ends when the writer is gone: the shell, which waits for the reader, reaps the
+    writer meanwhile. Nothing is written for it, since the disk may be full. A ``sleep`` that
+    knows no fractions sleeps for a second.
     """
-    file = quote_path(part)
     return (
         # A list in the background has no standard input unless that is put aside first.
-        f'exec 3<&0; umask 077; p={file}; e=$p.$$.end; : >>"$p"; '
-        f'{{ sh -c {quote(writer)} <&3 >&2; echo $? >"$e"; }} & exec 3<&-; '
-        f'{{ until [ -s "$e" ]; do cat; sleep {nap_seconds:g} 2>/dev/null || sleep 1; done; cat; '
-        f'}} <"$p" | {tool.command}; read -r c <"$e"; rm -f "$e"; exit $c'
+        f"exec 3<&0; umask 077; p={quote_path(part)}; "
+        f': >>"$p"; sh -c {quote(writer)} <&3 >&2 & w=$!; exec 3<&-; '
+        f"{{ while kill -0 $w 2>/dev/null; do cat; sleep {nap_seconds:g} 2>/dev/null || sleep 1; "
+        f'done; cat; }} <"$p" | {tool.command}; wait $w'
     )
-
-
-def leftovers(part: str) -> str:
-    """What such a shell leaves beside ``part`` where it was killed, as words of ``sh``."""
-    return f"{quote_path(part)}.*.end"

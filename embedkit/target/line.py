@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -160,11 +161,14 @@ def _connected(address: SerialAddress) -> socket.socket:
 def _cannot_open(address: SerialAddress, error: Exception) -> LackError | ConnectionLost:
     if address.kind != "device":
         return ConnectionLost(f"cannot connect to the serial line: {error}", where=address.url)
-    text = str(error)
+    number = getattr(error, "errno", None)
+    text = os.strerror(number) if number else str(error)
     hint = "is the cable in? 'ls /dev/serial/by-id' lists what is there"
-    if "Permission" in text:
+    if number == errno.EACCES:
         hint = "join the group that owns it (dialout on Debian), or use sudo"
-    elif "lock" in text or "busy" in text:
+    elif "Could not configure port" in str(error):
+        text = "it is not a serial port"
+    elif "lock" in str(error) or number == errno.EBUSY:
         hint = "another program (a terminal?) has it open: close that first"
     return LackError(f"{address.path} cannot be opened: {text}", hint=hint)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from embedkit.progress import NullProgress, Progress
 from embedkit.target.base import Channel, Equipped
+from embedkit.target.source import PIECE_BYTES, Source
 from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
-from embedkit.target.ways import MEASURE_BYTES, PIECE_BYTES, Source
+from embedkit.target.ways import MEASURE_BYTES
 
 _MOST_OUTPUT_BYTES = 1 << 20
 

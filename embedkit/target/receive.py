@@ -121,8 +121,13 @@ def _look(target: Equipped, path: str, tool: Digester | None) -> tuple[int, str]
     lines = target.run(asked, timeout=HASH_SECONDS, check=False).text.splitlines()
     first = lines[0].strip() if lines else ""
     if not first.isdecimal():
-        what = "is a folder" if first == "folder" else "is not there, or may not be read"
-        raise TargetError(f"{path} {what}", where=target.name)
+        if first == "folder":
+            raise TargetError(
+                f"{path} is a folder",
+                where=target.name,
+                hint=f"embedkit run TARGET -- tar czf - -C {name} . >folder.tar.gz",
+            )
+        raise TargetError(f"{path} is not there, or may not be read", where=target.name)
     digest = tool.read_answer(lines[1]) if tool and len(lines) > 1 else None
     if tool and digest is None:
         raise TargetError(f"its {tool.program} cannot read {path}", where=target.name)

@@ -25,8 +25,11 @@ class Source:
         if isinstance(content, bytes):
             return cls(content, len(content))
         if not content.is_file():
-            what = "is a folder" if content.is_dir() else "does not exist"
-            raise InputError(f"{content} {what}", hint="give a file to send")
+            if content.is_dir():
+                raise InputError(
+                    f"{content} is a folder", hint="send an archive of it (tar), and unpack that"
+                )
+            raise InputError(f"{content} does not exist", hint="give a file to send")
         return cls(content, content.stat().st_size)
 
     @property

@@ -188,7 +188,10 @@ class Connector:
 
     def _check_host_key(self, config: HostConfig, transport: paramiko.Transport) -> None:
         label = hostkeys.host_label(config.label_host, config.port)
-        key = transport.get_remote_server_key()
+        try:
+            key = transport.get_remote_server_key()
+        except SSHException as error:  # a board that goes down just then
+            raise ConnectionLost(f"{config.host} closed the connection: {error}") from error
         new = hostkeys.check(
             label,
             config.accepted,

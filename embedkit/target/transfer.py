@@ -18,7 +18,6 @@ from embedkit.progress import Progress
 from embedkit.target.base import ConnectionLost, Equipped, Result, Transfer, quote_path
 from embedkit.target.digest import Digester, digester
 from embedkit.target.errand import HASH_SECONDS, RECONNECT_SECONDS, Errand, check_way
-from embedkit.target.follow import leftovers
 from embedkit.target.source import Source
 from embedkit.target.squeeze import Squeeze
 from embedkit.target.ways import WAYS, Sending, append, ways_of
@@ -195,7 +194,7 @@ printf '=%s=\\n' "$p"
             raise TargetError(
                 f"there is no folder {folder}",
                 where=self.target.name,
-                hint=f"embedkit run TARGET -- mkdir -p {folder}",
+                hint=f"embedkit run TARGET -- mkdir -p {quote_path(folder)}",
             )
         return self._read(rest)
 
@@ -239,8 +238,7 @@ printf '=%s=\\n' "$p"
         """Compares, sets the mode, syncs, renames. Raises TargetError where they differ."""
         part = quote_path(sending.part)
         sync = f"sync {part} 2>/dev/null || fsync {part} 2>/dev/null || sync 2>/dev/null || :"
-        clean = f"rm -f {part}.pid {leftovers(sending.part)}"
-        place = f"chmod {mode:o} {part} && mv -f {part} {quote_path(path)} && {clean}"
+        place = f"chmod {mode:o} {part} && mv -f {part} {quote_path(path)} && rm -f {part}.pid"
         if self.tool is None:
             found: str | None = self._read_back(part)
             if found == self.wanted:
@@ -264,7 +262,7 @@ printf '=%s=\\n' "$p"
             if done.ok:
                 return
             found = self.tool.read_answer(done.text)
-        self.target.run(f"rm -f {part}; {clean}", check=False)
+        self.target.run(f"rm -f {part} {part}.pid", check=False)
         raise TargetError(
             f"what arrived as {self.path} is not what was sent: its digest is {found or '?'} "
             f"and not {self.wanted}",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.oci_images import embedkit
 from support.references import assembled, booted, composed
 
 from embedkit.emulate.machine import Machine
@@ -35,3 +36,15 @@ def arm_board(arm_reference: Reference, arm_card: Path) -> Iterator[Machine]:
     """The board, booted once; ``.state.url`` is its address. Leave it as it was found."""
     with booted(arm_reference, arm_card) as machine:
         yield machine
+
+
+@pytest.fixture(scope="session")
+def arm_docker(arm_board: Machine, arm_reference: Reference) -> Iterator[str]:
+    """The address of the board with Docker on it: deployed, proven, and removed at the end."""
+    url = arm_board.state.url
+    embedkit(
+        "deploy", url, "--bundle", arm_reference.bundle, "--busybox", arm_reference.busybox,
+        "--allow-dynamic", "--proof", "full", "--yes",
+    )  # fmt: skip
+    yield url
+    embedkit("deploy", url, "--uninstall", "--purge", "--yes")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import oci_images as images
+from support.oci_images import embedkit as done
 from support.references import assembled, booted
 
 from embedkit.emulate.machine import Machine
@@ -65,15 +68,81 @@ def test_no_way_in_but_the_key(arm_board: Machine) -> None:
     assert "Permission denied (publickey)" in done.stderr
 
 
-def test_docker_runs_a_container_on_arm(arm_board: Machine, arm_reference: Reference) -> None:
+def test_clock_in_1970_is_found_before_anything_is_copied(
+    arm_board: Machine, arm_reference: Reference
+) -> None:
+    """As on a board without a battery; containers run all the same, pulling does not."""
     url = arm_board.state.url
-    code, report = embedkit(
-        "deploy", url, "--bundle", arm_reference.bundle, "--busybox", arm_reference.busybox,
-        "--allow-dynamic", "--proof", "full", "--yes",
+    with arm_board.target() as target:
+        target.run("date -s '1970-01-01 00:01:00'")
+        try:
+            code, report = embedkit(
+                "deploy", url, "--bundle", arm_reference.bundle, "--allow-dynamic", "--dry-run"
+            )
+        finally:
+            target.run(f"date -s @{int(time.time())}")
+        assert code == 0 and not report["data"]["targets"][0]["blocked"], report
+        clock = next(one for one in report["findings"] if one["id"] == "clock")
+        assert clock["status"] == "warn" and clock["state"].endswith("days behind")
+        assert target.run("ls -d /opt/embedkit", check=False).exit_code != 0
+
+
+def test_docker_runs_a_container_on_arm(arm_docker: str) -> None:
+    """It did when it was deployed; a second deployment has nothing to do but to prove it."""
+    code, report = embedkit("probe", arm_docker)
+    docker = report["data"]["facts"]["docker"]
+    assert code == 0 and docker["running"] and docker["version"], docker
+
+
+def layers_there(told: dict[str, Any]) -> list[bool]:
+    return [layer["there"] for layer in told["data"]["layers"]]
+
+
+def test_an_image_is_built_loaded_and_run(
+    arm_docker: str, arm_reference: Reference, tmp_path: Path
+) -> None:
+    box, app = tmp_path / "box.tar", tmp_path / "app.tar"
+    part = f"linux/arm/v7={arm_reference.busybox}"
+    done("oci", "build", part, "-t", "box:1", "-o", box)
+    argv = [sys.executable, "-m", "embedkit.cli", "oci", "load", box, arm_docker, "--run", "--"]
+    ended = subprocess.run(
+        [*argv, "sh", "-c", "uname -m; echo $0; exit 9", "a b"],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert code == 0, report
-    code, report = embedkit("deploy", url, "--uninstall", "--purge", "--yes")
-    assert code == 0, report
+    assert (ended.returncode, ended.stdout) == (9, "armv7l\na b\n"), ended.stderr
+    assert "box:1 loaded with" in ended.stderr
+    # One more layer on top: nothing else travels.
+    hello = images.programs(tmp_path / "programs")["linux/arm/v7"]
+    done("oci", "build", hello, "--from", box, "-t", "app:1", "-o", app)
+    told = done("oci", "load", app, arm_docker, "--run")
+    assert layers_there(told) == [True, False] and told["data"]["sent"]["bytes"] < 30_000
+    assert told["data"]["stdout"] == "hello from linux/arm/v7\n"
+    assert done("oci", "load", app, arm_docker, "--name", "again:1")["data"]["present"]
+
+
+def test_an_image_s_entry_for_the_board_is_taken(arm_docker: str, tmp_path: Path) -> None:
+    parts = images.programs(tmp_path / "programs")
+    archive = tmp_path / "five.tar"
+    done("oci", "build", *parts.values(), "-t", "five:1", "-o", archive)
+    told = done("oci", "load", archive, arm_docker, "--run")["data"]
+    assert told["image"]["platform"] == "linux/arm/v7"
+    assert told["stdout"] == "hello from linux/arm/v7\n"
+    resolved = done("oci", "resolve", archive, "--platform", arm_docker)
+    assert resolved["data"]["platform"] == "linux/arm/v7"
+    fits = done("oci", "inspect", archive, "--target", arm_docker)
+    found = {item["id"]: item["status"] for item in fits["findings"]}
+    assert found["board-platform"] == found["board-page"] == found["board-room"] == "ok"
+
+
+def test_an_image_for_other_boards_is_refused(arm_docker: str, tmp_path: Path) -> None:
+    parts = images.programs(tmp_path / "programs")
+    archive = tmp_path / "wrong.tar"
+    done("oci", "build", parts["linux/amd64"], parts["linux/arm64"], "-t", "wrong:1", "-o", archive)
+    error = done("oci", "load", archive, arm_docker, code=2)["error"]
+    assert "nothing in the image runs on linux/arm/v7" in error["message"]
+    assert "linux/amd64, linux/arm64" in error["message"]
+    code = done("oci", "inspect", archive, "--target", arm_docker, code=1)
+    assert "nothing for linux/arm/v7" in code["verdict"]
 
 
 def test_arm64_is_fit_for_docker(new_card: Callable[[Reference], Path]) -> None:

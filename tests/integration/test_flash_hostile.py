@@ -25,7 +25,7 @@ from support.flash_cards import MIB, Card, differs, has_table, make_card
 from support.loops import loop
 
 from embedkit import cli
-from embedkit.media import bmap
+from embedkit.media import bmap, precheck
 from embedkit.media.ranges import Range
 
 pytestmark = pytest.mark.needs("root", "loop")
@@ -126,6 +126,21 @@ def test_a_raw_image_that_differs_from_its_block_map(card: Card, target: Target,
     assert (code, target.untouched) == (2, True)
     assert f"differs from its block map in bytes {40 * MIB} to {41 * MIB - 1}" in said
     assert flash(card.path, target, capsys, "--no-bmap")[0] == 0
+
+
+def test_a_raw_image_that_differs_where_no_sample_was_taken(
+    target: Target, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noticed on the way, as in a packed image: the card shows it."""
+    card = make_card(tmp_path / "card.img", ranges=((MIB, 8 * MIB), (40 * MIB, MIB)))
+    monkeypatch.setattr(precheck, "SAMPLE_BYTES", 0)
+    with card.path.open("r+b") as file:
+        file.seek(40 * MIB + 77)
+        file.write(b"other")
+    code, said = flash(card.path, target, capsys)
+    assert code == 2
+    assert f"differs from its block map in bytes {40 * MIB} to {41 * MIB - 1}" in said
+    assert not target.untouched and not has_table(target.backing)
 
 
 def test_a_packed_image_of_another_block_map(card: Card, target: Target, capsys, tmp_path) -> None:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import guard
+from support import guard, locks
 from support.flash_cards import MIB, Card, make_card
-from support.loops import loop
+from support.loops import LOOPS, loop
 
 from embedkit import cli
 from embedkit.errors import InputError
@@ -57,9 +57,10 @@ class TestAnotherDevice:
             open_device(replace(identity, **change), write=True)
 
     def test_a_new_disk_under_the_old_name(self, tmp_path: Path, stack) -> None:
-        with loop(tmp_path / "one", size=SIZE) as first:
-            identity = devices.find(str(first)).identity
-        second = stack.enter_context(loop(tmp_path / "two", size=SIZE))
+        with locks.held(LOOPS):
+            with loop(tmp_path / "one", size=SIZE) as first:
+                identity = devices.find(str(first)).identity
+            second = stack.enter_context(loop(tmp_path / "two", size=SIZE))
         if second != first:
             pytest.skip("the kernel gave it another name")
         with pytest.raises(InputError, match="another device took this name"):

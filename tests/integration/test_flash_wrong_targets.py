@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support import guard
+from support import guard, locks
 from support.flash_cards import MIB, Card, make_card
-from support.loops import loop, partitions
+from support.loops import LOOPS, loop, partitions
 
 from embedkit import cli
 from embedkit.media import blockdev
@@ -292,8 +292,9 @@ class TestUnfit:
         assert "too small" in refused(tmp_path / "tiny.img", device, capsys)
 
     def test_no_medium(self, card: Card, capsys) -> None:
-        free = run("losetup", "--find").strip()
-        assert "no medium" in refused(card, free, capsys)
+        with locks.held(LOOPS):
+            free = run("losetup", "--find").strip()
+            assert "no medium" in refused(card, free, capsys)
 
     def test_a_gpt_for_other_sectors(self, tmp_path: Path, stack, capsys) -> None:
         image = tmp_path / "gpt.img"

@@ -45,7 +45,7 @@ def test_the_readme_has_both_commands_and_ci_runs_the_second() -> None:
     assert f"/../{TEST_COMMAND}" in (ROOT / ".ci/run").read_text()
 
 
-@pytest.mark.needs("debian", "program:git")
+@pytest.mark.needs("debian", "program:git", "program:qemu-system-arm", "program:qemu-img")
 def test_every_command_of_the_readme_does_what_it_shows(copy: Path) -> None:
     environment = {
         **os.environ,

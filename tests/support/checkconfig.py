@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from embedkit.process import require
 from support import debian
 
 _LINE = re.compile(r"- CONFIG_(\w+): (.*)")
@@ -18,11 +19,17 @@ def script() -> Path:
 
 
 def shim(folder: Path, release: str) -> dict[str, str]:
-    """An environment in which ``uname -r`` answers ``release``: the script asks only the host."""
+    """An environment in which ``uname -r`` answers ``release``: the script asks only the host.
+
+    Configs are plain here, so grep does what zgrep, a slow shell script, is called for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     uname = folder / "uname"
     uname.write_text(f'#!/bin/sh\n[ "$1" = -r ] && echo "{release}" || exec /bin/uname "$@"\n')
     uname.chmod(0o755)
+    zgrep = folder / "zgrep"
+    if not zgrep.exists():
+        zgrep.symlink_to(require("grep"))
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "NO_COLOR": "1"}
 
 

@@ -39,6 +39,23 @@ class Badness:
     seed: int = 1
 
 
+class Pace:
+    """One direction of a line of so many baud. A sleep that a busy machine makes longer is made
+    up for by the next ones, so that the line is as fast as it says."""
+
+    def __init__(self, baud: int | None) -> None:
+        self._baud = baud
+        self._due = 0.0
+
+    def __call__(self, size: int) -> None:
+        """Waits as long as the line takes for so many bytes."""
+        if self._baud:
+            now = time.monotonic()
+            # What nothing was sent in is not made up for, but for a moment.
+            self._due = max(self._due, now - 0.1) + size * 10 / self._baud
+            time.sleep(max(0.0, self._due - now))
+
+
 class Bridge:
     """Serves a pty's master (or any descriptor) to one client after another on a TCP port."""
 
@@ -84,9 +101,10 @@ class Bridge:
                 continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client = client
+            pace = Pace(self._bad.baud)
             with contextlib.suppress(OSError):
                 while data := client.recv(512):
-                    self._pace(len(data))
+                    pace(len(data))
                     self._to_board(self._lossy(data))
             self._client = None
             client.close()
@@ -100,6 +118,7 @@ class Bridge:
                 return
 
     def _from_board(self) -> None:
+        pace = Pace(self._bad.baud)
         while not self._stop.is_set():
             if not select.select([self._fd], [], [], 0.2)[0]:
                 continue
@@ -108,7 +127,7 @@ class Bridge:
             except OSError:  # nobody has the other side open just now: getty restarts
                 time.sleep(0.05)
                 continue
-            self._pace(len(data))
+            pace(len(data))
             data = self._lossy(data)
             if self._random.random() < self._bad.noise:
                 place = self._random.randrange(len(data) + 1)
@@ -122,10 +141,6 @@ class Bridge:
             if client is not None:
                 with contextlib.suppress(OSError):
                     client.sendall(data)
-
-    def _pace(self, size: int) -> None:
-        if self._bad.baud:
-            time.sleep(size * 10 / self._bad.baud)
 
     def _lossy(self, data: bytes) -> bytes:
         if not self._bad.loss:

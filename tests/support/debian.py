@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from embedkit.emulate.apt import Apt
 from embedkit.emulate.packages import Package
 from embedkit.errors import EmbedkitError
 from embedkit.progress import NullProgress
+from support import locks
 
 
 class NotToBeHad(Exception):
@@ -26,14 +26,13 @@ class NotToBeHad(Exception):
 
 
 # Settled when the tests are collected: some give themselves another home later.
-_CACHE = cache_folder() / "tests"
 _PACKAGES = cache_folder() / "debian"
 
 
 def cache() -> Path:
     """The one folder of everything that tests make from downloads."""
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    return _CACHE
+    locks.CACHE.mkdir(parents=True, exist_ok=True)
+    return locks.CACHE
 
 
 def give_up(reason: str) -> None:
@@ -94,15 +93,4 @@ def _download(package: str, arch: str) -> Path:
 def unpack(package: str, arch: str = "amd64") -> Path:
     """The folder with the package's files; its maintainer scripts are not run."""
     target = cache() / "unpacked" / _package(package, arch).key
-    if target.exists():
-        return target
-    deb = download(package, arch)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        packages.unpack(deb, Path(temporary, "files"))
-        try:
-            Path(temporary, "files").rename(target)
-        except OSError:  # another run was faster
-            if not target.exists():
-                raise
-    return target
+    return locks.made_once(target, lambda folder: packages.unpack(download(package, arch), folder))

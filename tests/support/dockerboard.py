@@ -22,7 +22,7 @@ from pathlib import Path
 
 from embedkit.process import require
 from embedkit.target.local import LocalTarget
-from support import debian
+from support import debian, locks
 from support.sshservers import Server, busybox_root, openssh
 
 # Debian's packages of a complete bundle: package → program → name in the bundle.
@@ -114,24 +114,16 @@ def programs(root: Path, wanted: Iterable[Path]) -> None:
 def bundle_folder(arch: str = "amd64") -> Path:
     """A complete bundle from Debian's packages, as a folder. Made once, in the cache."""
     versions = "".join(debian.version(package, arch) for package in BUNDLE)
-    folder = (
-        debian.cache()
-        / "bundles"
-        / f"bundle-{arch}-{hashlib.sha1(versions.encode()).hexdigest()[:10]}"
-    )
-    if folder.exists():
-        return folder
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    part.mkdir(parents=True)
-    for package, members in BUNDLE.items():
-        unpacked = debian.unpack(package, arch)
-        for member, program in members.items():
-            shutil.copy(unpacked / member, part / program)
-            (part / program).chmod(0o755)
-    with contextlib.suppress(OSError):
-        part.rename(folder)
-    shutil.rmtree(part, ignore_errors=True)
-    return folder
+    digest = hashlib.sha1(versions.encode()).hexdigest()[:10]
+
+    def fill(folder: Path) -> None:
+        for package, members in BUNDLE.items():
+            unpacked = debian.unpack(package, arch)
+            for member, program in members.items():
+                shutil.copy(unpacked / member, folder / program)
+                (folder / program).chmod(0o755)
+
+    return locks.made_once(debian.cache() / "bundles" / f"bundle-{arch}-{digest}", fill)
 
 
 class Board:
@@ -268,7 +260,7 @@ class Board:
             self._running = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 60
         while time.monotonic() < ends:
             if self._booted(word):
                 return
@@ -316,7 +308,7 @@ class Board:
             if one:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)
-        self._running.wait(10)
+        self._running.wait(60)
         self._running = None
         remove_cgroups(self._cgroup)
 
@@ -362,7 +354,10 @@ def remove_cgroups(name: str) -> None:
     """The empty cgroups that a daemon with this cgroup-parent left behind."""
     # What was killed leaves its cgroup a moment later.
     for _ in range(20):
-        left = list(Path("/sys/fs/cgroup").rglob(name))
+        # By os.walk: others' cgroups may vanish while it looks, and it does not mind.
+        left = [
+            Path(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") if name in names
+        ]
         for base in left:
             for folder in [*sorted(base.rglob("*"), reverse=True), base]:
                 if folder.is_dir():

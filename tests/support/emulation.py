@@ -6,11 +6,10 @@ import os
 import shutil
 import struct
 import subprocess
-import tempfile
 from pathlib import Path
 
 from embedkit.emulate.magic import Architecture
-from support import debian
+from support import debian, locks
 
 APPLETS = (
     "sh",
@@ -32,28 +31,20 @@ APPLETS = (
 def qemu_folder() -> Path:
     """A folder with Debian's qemu-arm-static and qemu-aarch64-static, cached."""
     deb = debian.download("qemu-user-static")
-    target = debian.cache() / "unpacked" / f"{deb.stem}-arm"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-            folder = Path(temporary, "files")
-            folder.mkdir()
-            # All of the package is 380 MB.
-            members = ["./usr/bin/qemu-arm-static", "./usr/bin/qemu-aarch64-static"]
-            with subprocess.Popen(
-                ["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE
-            ) as stream:
-                subprocess.run(
-                    ["tar", "-x", "-C", folder, "--strip-components=3", *members],
-                    stdin=stream.stdout,
-                    check=True,
-                )
-            try:
-                folder.rename(target)
-            except OSError:  # another run was faster
-                if not target.exists():
-                    raise
-    return target
+
+    def fill(folder: Path) -> None:
+        # All of the package is 380 MB.
+        members = ["./usr/bin/qemu-arm-static", "./usr/bin/qemu-aarch64-static"]
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE
+        ) as stream:
+            subprocess.run(
+                ["tar", "-x", "-C", folder, "--strip-components=3", *members],
+                stdin=stream.stdout,
+                check=True,
+            )
+
+    return locks.made_once(debian.cache() / "unpacked" / f"{deb.stem}-arm", fill)
 
 
 def busybox_root(folder: Path, arch: str) -> Path:

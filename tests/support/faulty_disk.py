@@ -159,7 +159,7 @@ def faulty_disk(folder: Path, size: int, *, sector: int = 512) -> Iterator[Fault
 
 
 def _await(path: Path, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if path.exists():

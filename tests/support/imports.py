@@ -20,7 +20,7 @@ _FLOORS = (
     _GROUND,
     ("target", "board"),
     ("docker", "oci", "media", "kernel", "emulate"),
-    ("lab",),
+    ("lab", "bringup"),
     ("commands",),
     ("cli",),
 )

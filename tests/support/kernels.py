@@ -5,13 +5,18 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
-from support import debian
+from support import debian, locks
 
 ARCHITECTURES = ("armhf", "armel", "arm64", "amd64", "i386", "riscv64")
 
 
 def debian_configs() -> dict[str, Path]:
     """Name → plain ``.config`` of every kernel in Debian's linux-config packages."""
+    with locks.held("configs"):
+        return _debian_configs()
+
+
+def _debian_configs() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for arch in ARCHITECTURES:
         try:

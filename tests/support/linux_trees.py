@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from embedkit.kernel.config import KernelConfig
-from support import debian
+from support import debian, locks
 
 # What `make olddefconfig` and a Kconfig parser read: 45 of 1,300 MB.
 _WANTED = (
@@ -25,23 +25,16 @@ _LOST = re.compile(r"^Value requested for CONFIG_(\w+) not in final \.config", r
 def source(version: str) -> Path:
     """The folder of linux-source-VERSION. Raises debian.NotToBeHad."""
     deb = debian.download(f"linux-source-{version}")
-    target = debian.cache() / "trees" / deb.stem
-    if target.exists():
-        return target
-    target.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        subprocess.run(["dpkg-deb", "-x", deb, f"{temporary}/deb"], check=True)
-        archive = next(Path(temporary, "deb").rglob("linux-source-*.tar.xz"))
-        folder = Path(temporary, "tree")
-        folder.mkdir()
-        unpack = ["tar", "-xf", archive, "-C", folder, "--strip-components=1"]
-        subprocess.run([*unpack, "--wildcards", "--wildcards-match-slash", *_WANTED], check=True)
-        try:
-            folder.rename(target)
-        except OSError:  # another run was faster
-            if not target.exists():
-                raise
-    return target
+
+    def fill(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            subprocess.run(["dpkg-deb", "-x", deb, temporary], check=True)
+            archive = next(Path(temporary).rglob("linux-source-*.tar.xz"))
+            unpack = ["tar", "-xf", archive, "-C", folder, "--strip-components=1"]
+            wanted = ["--wildcards", "--wildcards-match-slash", *_WANTED]
+            subprocess.run([*unpack, *wanted], check=True)
+
+    return locks.made_once(debian.cache() / "trees" / deb.stem, fill)
 
 
 class KernelMake:

@@ -1,4 +1,7 @@
-"""Loop devices for tests: made here, detached here, by their own name."""
+"""Loop devices for tests: made here, detached here, by their own name.
+
+Whoever holds the lock LOOPS alone knows which name comes next.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from support import locks
+
+LOOPS = "loops"
 
 
 @contextlib.contextmanager
@@ -24,15 +31,17 @@ def loop(
     options = ["--find", "--show", "--sector-size", str(sector)]
     options += ["--read-only"] if read_only else []
     options += ["--direct-io=on"] if direct else []
-    made = subprocess.run(
-        ["losetup", *options, backing], check=True, capture_output=True, text=True
-    )
+    with locks.held(LOOPS, shared=True):
+        made = subprocess.run(
+            ["losetup", *options, backing], check=True, capture_output=True, text=True
+        )
     device = Path(made.stdout.strip())
     assert device.name.startswith("loop"), device
     try:
         yield device
     finally:
-        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        with locks.held(LOOPS, shared=True):
+            subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
 
 
 @contextlib.contextmanager

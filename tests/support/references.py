@@ -19,7 +19,7 @@ from embedkit.progress import NullProgress
 from embedkit.target.emulated import authorized_key
 from support import debian
 
-BOOT_SECONDS = 300  # on a loaded machine; a quiet one needs a tenth
+BOOT_SECONDS = 600  # on a loaded machine; a quiet one needs a twentieth
 
 
 def assembled(kind: str) -> Reference:
@@ -42,7 +42,8 @@ def composed(reference: Reference, image: Path) -> Path:
 
 @contextmanager
 def booted(reference: Reference, card: Path) -> Iterator[Machine]:
-    medium = Medium(card, reference.kernel, reference.initrd, arguments=reference.arguments)
+    arguments = reference.arguments if reference.kernel else None  # else the card has them
+    medium = Medium(card, reference.kernel, reference.initrd, arguments=arguments)
     with start(plan(boards.load(reference.board), medium), NullProgress()) as machine:
         machine.wait(BOOT_SECONDS, "ssh")
         yield machine

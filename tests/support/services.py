@@ -36,7 +36,7 @@ def running(
     log: Path,
     ready: object,
     *,
-    seconds: float = 30,
+    seconds: float = 60,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """``argv`` as long as the block lasts, from when ``ready()`` is true."""
@@ -167,5 +167,5 @@ def dockerd(folder: Path) -> Iterator[Docker]:
     def ready() -> bool:
         return docker.socket.exists() and "Server" in docker("version", check=False)
 
-    with running(argv, folder / "log", ready, seconds=60):
+    with running(argv, folder / "log", ready, seconds=120):
         yield docker

@@ -33,7 +33,7 @@ def test_every_shipped_board_is_sound_and_has_sources() -> None:
     expected = {
         "odroid-xu3", "odroid-xu4", "odroid-c2", "orangepi-pc", "beaglebone-black",
         "raspberrypi-3", "raspberrypi-4", "rock-pi-4", "imx8mm-evk", "stm32mp157c-dk2",
-        "qemu-arm-virt", "qemu-arm64-virt",
+        "qemu-arm-virt", "qemu-arm64-virt", "qemu-x86_64",
     }  # fmt: skip
     assert expected <= set(board.names())
     for name in expected:

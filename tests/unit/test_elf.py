@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import elf as samples
+from support.debs import module
 
 from embedkit import elf
 
@@ -130,3 +131,11 @@ def test_tables_that_lie_cost_nothing() -> None:
         file.write(whole)
         file.flush()
         assert elf.read_file(file) == found
+
+
+def test_a_section_is_found_by_its_name() -> None:
+    whole = module("alias=a*", "depends=x,y")
+    assert elf.section(whole, ".modinfo") == b"alias=a*\0depends=x,y\0"
+    assert elf.section(whole, ".mod") == elf.section(b"no ELF file", ".modinfo") == b""
+    for cut in range(0, len(whole), 7):
+        elf.section(whole[:cut], ".modinfo")

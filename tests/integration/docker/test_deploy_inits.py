@@ -120,6 +120,17 @@ def test_a_daemon_that_does_not_start_leaves_the_former_running(boards: Any) -> 
     assert after == before
 
 
+@pytest.mark.parametrize("init", ["busybox", "openrc"])
+def test_a_board_that_is_too_slow_the_first_time_is_tried_again(init: str, boards: Any) -> None:
+    board = boards(init=init, firewall=False, cgroups=False)
+    board.start()
+    (board.root / "etc/standin-is-slow").touch()
+    done = send(board, "1.0.0")
+    assert done.ok, done.outcome
+    assert not (board.root / "etc/standin-is-slow").exists()
+    assert answers(board) == "1.0.0"
+
+
 HOSTILE = b"\x1b]0;pwned\x07\x1b[2J\xc2\x9b5n\r<script>x</script>"
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import locks
 from support.debian import NotToBeHad, give_up
 from support.dockerboard import Board, bundle_folder, programs, remove_cgroups
 from support.standin import NAMES
 
-from embedkit.commands.deploy import kernel_causes
+from embedkit.bringup.causes import kernel_causes
 from embedkit.docker import proofelf
 from embedkit.docker.bundle import Bundle, open_bundle
 from embedkit.docker.deploy import Deployment, SharedBundle, Wish, deploy
@@ -166,7 +167,8 @@ def test_wrong_architecture_is_found_before_copying(broken: Any, tmp_path: Path)
     assert done.blocked and board.tree() == before
     assert concern(done, "arch") == ("fail", "bundle for arm, board is amd64")
     # Forced, it ends at the trial start, and nothing that runs was touched.
-    forced = go(board, open_bundle(folder), force=True)
+    with locks.held("binfmt", shared=True):
+        forced = go(board, open_bundle(folder), force=True)
     assert not forced.ok and forced.outcome is not None and forced.outcome.recovered is None
     assert "arch" in [cause.name for cause in forced.causes], forced.outcome.failure
 

@@ -104,7 +104,8 @@ def test_a_megabyte_at_115200_baud_with_its_estimate(line: int, tmp_path: Path) 
         assert isinstance(target, SerialTarget)
         estimate = target.estimate_seconds(len(content), content)
         assert "over the serial line take about" in said[0]
-        assert estimate is not None and 0.5 < done.seconds / estimate < 2
+        # A busy machine answers late, and the line is never faster than it is.
+        assert estimate is not None and 0.5 < done.seconds / estimate < 4
         target.run("head -c 50000 /tmp/megabyte >/tmp/part")
         target.get("/tmp/part", tmp_path / "part")
         assert (tmp_path / "part").read_bytes() == content[:50000]
@@ -247,7 +248,7 @@ test_every_kind_of_line = pytest.mark.needs("program:socat")(test_every_kind_of_
 
 
 def _wait_for(path: Path) -> None:
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 30
     while not path.exists():
         assert time.monotonic() < ends, f"{path} does not appear"
         time.sleep(0.05)

@@ -15,7 +15,7 @@ from support.sshservers import Server
 from embedkit.errors import TargetError
 from embedkit.target.receive import get
 from embedkit.target.source import Source
-from embedkit.target.transfer import put
+from embedkit.target.transfer import _Putting, put
 
 pytestmark = pytest.mark.needs(
     "root", "program:sshd", "program:dropbear", "program:busybox", "program:unshare"
@@ -110,9 +110,12 @@ def test_what_a_board_lacks_is_said(board: Server, tmp_path: Path) -> None:
             target.get("/tmp/none", tmp_path / "none")
 
 
-@pytest.mark.parametrize("way", ["exec", "sftp", "scp", "base64"])
+# The large one is digested on the target while it is written.
+@pytest.mark.parametrize(
+    ("way", "mebibytes"), [("exec", 1), ("exec", 6), ("sftp", 1), ("scp", 1), ("base64", 1)]
+)
 def test_one_wrong_byte_is_never_called_success(
-    sshd: Server, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+    sshd: Server, tmp_path: Path, way: str, mebibytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file that is digested is right; what travels has one bit turned over."""
     original = Source.pieces
@@ -126,7 +129,7 @@ def test_one_wrong_byte_is_never_called_success(
             start += len(piece)
             yield piece
 
-    content = random.Random(3).randbytes(1 << 20)
+    content = random.Random(3).randbytes(mebibytes << 20)
     there = tmp_path / "file"
     there.write_bytes(b"old")
     with reach(sshd) as target:
@@ -187,6 +190,22 @@ def test_a_full_disk_is_known_beforehand(board: Server) -> None:
         with pytest.raises(TargetError, match=r"needs .* free"):
             target.put(bytes(1 << 20), "/tmp/small/file")
         assert target.run("ls -A /tmp/small").text == ""
+        target.run("umount /tmp/small")
+
+
+def test_a_disk_that_fills_up_meanwhile(board: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = random.Random(6).randbytes(8 << 20)
+    with reach(board) as target:
+        target.run("mkdir -p /tmp/small && mount -t tmpfs -o size=6m tmpfs /tmp/small")
+        monkeypatch.setattr(_Putting, "check_room", lambda *args: None)
+        target.run("echo old >/tmp/small/file")
+        with pytest.raises(TargetError, match="No space left"):
+            put(target, content, "/tmp/small/file", way="exec")
+        assert target.run("cat /tmp/small/file").text == "old\n"
+        target.run("mount -o remount,size=20m /tmp/small")
+        done = put(target, content, "/tmp/small/file", way="exec")
+        assert done.resumed_at_bytes > 5 << 20, "what had arrived was not used"
+        assert target.run("ls -A /tmp/small").text == "file\n"
         target.run("umount /tmp/small")
 
 

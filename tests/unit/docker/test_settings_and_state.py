@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.commands.deploy import kernel_causes
+from embedkit.bringup.causes import kernel_causes
 from embedkit.docker import causes, settings
 from embedkit.docker.engine import Api, _unframed
 from embedkit.docker.service import Place, Placed, make

@@ -259,9 +259,9 @@ def test_a_silent_server_is_given_up(make: Any) -> None:
 
 
 def _drip(handler: Handler) -> None:
-    """A byte every 50 ms for 3 s, or until the client has enough."""
+    """A byte every 50 ms for 30 s, or until the client has enough."""
     try:
-        for _ in range(60):
+        for _ in range(600):
             handler.wfile.write(b"x")
             handler.wfile.flush()
             threading.Event().wait(0.05)
@@ -301,7 +301,7 @@ def test_headers_that_never_end_are_cut(make: Any, monkeypatch: pytest.MonkeyPat
     begun = time.monotonic()
     with pytest.raises(TargetError):
         _read(server, server.add(b"x"), tries=1)
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 20
 
 
 def test_temporary_failures_are_tried_again_and_others_not(make: Any) -> None:
