@@ -3,7 +3,9 @@ what the proof does not use."""
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +13,6 @@ from pathlib import Path
 
 from embedkit.docker.engine import Container, EngineError, open_engine
 from embedkit.docker.proof import Asked, prove
-from embedkit.docker.proofimage import archive
 from embedkit.errors import EmbedkitError
 from embedkit.target.base import Target
 from embedkit.target.preflight import Weight, judge
@@ -148,10 +149,8 @@ def _prove(target: Target, variant: Variant, busybox: Path) -> tuple[_Checks, li
     for check in prove(engine, Asked(arch="arm")).checks[1:]:
         checks += ((check.title, states[check.ok]),)
         lines += [Line(f"proof, {check.title}", check.error)] if check.error else []
-    content = busybox.read_bytes()
-    programs = {f"/bin/{name}": content for name in ("true", "sleep", "ping", "sh")}
+    lines += _asked(target, "docker import", "docker import - probe", _probe(busybox.read_bytes()))
     try:
-        engine.load(archive("arm", "probe:latest", programs))
         bridged = engine.run(Container("probe:latest", ("ping", "-c", "1", "-W", "5", _GATEWAY)))
         state = "ok" if bridged.exit_code == 0 else "failed"
         checks += (("a container reaches the board over the bridge", state),)
@@ -165,10 +164,21 @@ def _prove(target: Target, variant: Variant, busybox: Path) -> tuple[_Checks, li
     return checks, lines
 
 
-def _asked(target: Target, name: str, command: str) -> list[Line]:
+def _probe(busybox: bytes) -> bytes:
+    """The root file system of the image "probe"."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name in ("true", "sleep", "ping", "sh"):
+            info = tarfile.TarInfo(f"bin/{name}")
+            info.size, info.mode = len(busybox), 0o755
+            tar.addfile(info, io.BytesIO(busybox))
+    return made.getvalue()
+
+
+def _asked(target: Target, name: str, command: str, input: bytes | None = None) -> list[Line]:
     """What a command says that is no answer of a command that went well."""
     try:
-        ran = target.run(f"{{ {command}; }} 2>&1", check=False, timeout=_PROBE_SECONDS)
+        ran = target.run(f"{{ {command}; }} 2>&1", check=False, timeout=_PROBE_SECONDS, input=input)
     except EmbedkitError as error:
         return [Line(name, error.message)]
     said = [line.strip() for line in ran.text.splitlines() if line.strip()]
