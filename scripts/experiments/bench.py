@@ -38,7 +38,16 @@ class Bench:
         with tarfile.open(rootfs, "a") as tar:
             for program in sorted(self.reference.bundle.iterdir()):
                 tar.add(program, f"usr/local/bin/{program.name}", filter=_of_root)
-        words = ["compose", _BOARD, "--artifacts", folder, "--size", "2GiB", "-o", self._card]
+        words: list[str | Path] = [
+            "compose",
+            _BOARD,
+            "--artifacts",
+            folder,
+            "--size",
+            "2GiB",
+            "-o",
+            self._card,
+        ]
         argv = [sys.executable, "-m", "embedkit.cli", *words]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(folder)

@@ -112,7 +112,9 @@ def _table(work: Path, builder: Builder, variants: list[Variant]) -> None:
         built = builder.built(variant)
         usual = seen.get(f"control-{variant.cgroups}")
         if variant.off and control and built and usual and variant.name in seen:
-            findings.append(finding(variant, built, control, seen[variant.name], usual))
+            rows = [dataclasses.replace(variant, off=(name,)) for name in variant.off]
+            for row in rows if variant.apart else [variant]:
+                findings.append(finding(row, built, control, seen[variant.name], usual))
     print(table(findings), end="")
 
 
