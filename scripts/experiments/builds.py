@@ -64,11 +64,7 @@ class Builder:
         if (done := self.built(variant)) is not None:
             return done
         config = self._images / f".{name}.config"
-        off = [word for symbol in variant.off for word in ("--disable", symbol)]
-        armkernels.embedkit(
-            "patch-kernel", self._config("docker"), "--tree", linux_trees.source(armkernels.SERIES),
-            "--cross-compile", armkernels.CROSS, "--profile", "none", *off, "--config", config,
-        )  # fmt: skip
+        self._configure(variant.off, config)
         # Always under the same name, since make compares the commands that it ran.
         place = self._work / "build"
         shutil.rmtree(place, ignore_errors=True)
@@ -79,6 +75,21 @@ class Builder:
         done = self.built(variant)
         assert done is not None
         return done
+
+    def alone(self, shared: Built, variant: Variant) -> Built:
+        """What ``shared`` would be without these symbols only; it is not built for that."""
+        config = self._images / f"{'+'.join(variant.off)}.config"
+        if not config.exists():
+            self._configure(variant.off, config)
+        fell, rose = self._difference(config.stem, variant.off)
+        return Built(shared.image, config, fell, rose)
+
+    def _configure(self, off: tuple[str, ...], config: Path) -> None:
+        words = [word for symbol in off for word in ("--disable", symbol)]
+        armkernels.embedkit(
+            "patch-kernel", self._config("docker"), "--tree", linux_trees.source(armkernels.SERIES),
+            "--cross-compile", armkernels.CROSS, "--profile", "none", *words, "--config", config,
+        )  # fmt: skip
 
     @property
     def _whole(self) -> Path:

@@ -114,7 +114,8 @@ def _table(work: Path, builder: Builder, variants: list[Variant]) -> None:
         if variant.off and control and built and usual and variant.name in seen:
             rows = [dataclasses.replace(variant, off=(name,)) for name in variant.off]
             for row in rows if variant.apart else [variant]:
-                findings.append(finding(row, built, control, seen[variant.name], usual))
+                own = builder.alone(built, row) if variant.apart else built
+                findings.append(finding(row, own, control, seen[variant.name], usual))
     print(table(findings), end="")
 
 
