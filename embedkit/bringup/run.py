@@ -46,12 +46,14 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Ended:
-    """A whole run. ``interrupted`` is the stage that an earlier run was cut off in, "" for none."""
+    """A whole run. ``interrupted`` is the stage that an earlier run was cut off in, "" for none;
+    ``left_on`` the emulated board that goes on, "" for none."""
 
     settings: Settings
     results: tuple[Result, ...]
     interrupted: str
     seconds: float
+    left_on: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -104,7 +106,13 @@ def run(
             results.append(result)
             if observer is not None:
                 observer.ended(result)
-    return Ended(chain.settings, tuple(results), state.running, time.monotonic() - begun)
+        # Also one that an earlier run left on: it is not this one's to end.
+        goes_on = chain.board is not None and (choice.keep or chain.board.machine is None)
+        left_on = chain.board.target.address if chain.board is not None and goes_on else ""
+    return Ended(
+        chain.settings, tuple(results), state.running, time.monotonic() - begun,
+        left_on if chain.settings.emulated else "",
+    )  # fmt: skip
 
 
 def _leave(chain: Chain, choice: Choice) -> None:

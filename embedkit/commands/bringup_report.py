@@ -174,6 +174,9 @@ def _notes(ended: Ended, command: str, planned: bool, failed: Result | None) -> 
     notes = []
     if ended.interrupted and not planned:
         notes.append(f"an earlier run was interrupted in '{ended.interrupted}'; this one went on")
+    if ended.left_on:
+        name = ended.left_on.removeprefix("qemu:").partition("?")[0]
+        notes.append(f"{ended.left_on} goes on; 'embedkit emulate stop {name}' ends it")
     if failed is not None:
         missed = [r.stage for r in ended.results if r.standing is Standing.NOT_REACHED]
         if missed:

@@ -80,6 +80,12 @@ def test_an_interruption_before_is_told() -> None:
     )
 
 
+def test_a_board_that_goes_on_is_named() -> None:
+    ended = Ended(Settings("n", "", Path("/w")), (_PROOF,), "", 1.0, "qemu:n")
+    report = bringup_report.build(ended, title="x", command="c", files=[], emulation="")
+    assert "qemu:n goes on; 'embedkit emulate stop n' ends it" in report.notes
+
+
 def test_a_dry_run_lists_the_steps() -> None:
     planned = Result(
         "flash", "Flash", Standing.PLANNED, todos=(Todo("write it", "/dev/sdx", "none"),)

@@ -51,7 +51,11 @@ def test_a_name_is_taken_once() -> None:
     assert emulated.find("pi-2").folder.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("birth", ["", "other-boot:1", f"{emulated.birth(os.getpid())}0"])
+@pytest.mark.parametrize(
+    "birth",
+    ["", "other-boot:1", f"{emulated.birth(os.getpid())}0"],
+    ids=["none", "other-boot", "later"],
+)
 def test_a_process_with_the_same_number_is_no_keeper(birth: str) -> None:
     state = claimed("pi", birth=birth)
     assert not state.alive and emulated.running() == []
