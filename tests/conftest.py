@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     if hasattr(config, "workerinput"):  # in a worker of pytest-xdist
         items.sort(key=rank)
+    # It waits for kernels that scripts/test has built meanwhile.
+    items.sort(key=lambda item: item.path.name == "test_before_after.py")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

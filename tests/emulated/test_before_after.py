@@ -1,0 +1,109 @@
+"""What embedkit is for: a kernel that cannot run Docker, and the same one after patch-kernel.
+
+Both are built from Debian's source and booted with the same card. On the first, ``deploy`` says
+what the kernel lacks, and dockerd ends as the profile says it would; on the second the proof
+passes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import armkernels, debian
+from support.references import BOOT_SECONDS
+
+from embedkit import board as boards
+from embedkit.emulate.machine import Medium, plan, start
+from embedkit.emulate.reference import Reference
+from embedkit.progress import NullProgress
+
+pytestmark = pytest.mark.needs(
+    "debian", "program:qemu-system-arm", "program:qemu-img", "program:mke2fs", "program:flex",
+    "program:bison", "program:bc", f"program:{armkernels.CROSS}gcc",
+)  # fmt: skip
+Kernels = dict[str, armkernels.Kernel]
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Kernels:
+    """From the cache; a whole run of scripts/test builds them while other tests run."""
+    try:
+        return armkernels.kernels()
+    except debian.NotToBeHad as error:
+        debian.give_up(str(error))
+        raise
+
+
+@contextmanager
+def booted(reference: Reference, card: Path, kernel: armkernels.Kernel) -> Iterator[str]:
+    """The reference board's card under another kernel: its address."""
+    board = boards.load(reference.board)
+    medium = Medium(card, kernel.image, arguments=f"{board.boot.arguments} panic=-1")
+    with start(plan(board, medium), NullProgress()) as machine:
+        machine.wait(BOOT_SECONDS, "ssh")
+        yield machine.state.url
+
+
+@pytest.fixture(scope="module")
+def before(arm_reference: Reference, arm_card: Path, kernels: Kernels) -> Iterator[str]:
+    """The board with the kernel that has nothing for containers."""
+    with booted(arm_reference, arm_card, kernels["plain"]) as url:
+        yield url
+
+
+def embedkit(*words: str | Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of a command."""
+    argv = [sys.executable, "-m", "embedkit.cli", *words, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def deploy(url: str, reference: Reference, *more: str) -> tuple[int, dict[str, Any]]:
+    return embedkit(
+        "deploy", url, "--bundle", reference.bundle, "--busybox", reference.busybox,
+        "--allow-dynamic", "--yes", *more,
+    )  # fmt: skip
+
+
+def test_before_the_board_s_own_config_is_refused(before: str) -> None:
+    code, report = embedkit("check-kernel", before)
+    assert code == 1
+    assert "CGROUPS" in json.dumps(report)
+
+
+def test_before_deploy_says_what_is_missing_and_copies_nothing(
+    before: str, arm_reference: Reference
+) -> None:
+    code, report = deploy(before, arm_reference)
+    text = json.dumps(report)
+    assert code == 1
+    for symbol in ("CONFIG_CGROUPS", "CONFIG_OVERLAY_FS"):
+        assert symbol in text
+    code, report = embedkit("run", before, "--", "test", "!", "-e", "/opt/embedkit")
+    assert code == 0, report
+
+
+def test_before_docker_fails_as_the_profile_says(before: str, arm_reference: Reference) -> None:
+    """Forced all the same: dockerd's own words lead to the missing symbol."""
+    code, report = deploy(before, arm_reference, "--force")
+    text = json.dumps(report)
+    assert code == 4
+    assert "CONFIG_CGROUPS" in text
+
+
+def test_after_patch_kernel_containers_run(
+    arm_reference: Reference, arm_card: Path, kernels: Kernels
+) -> None:
+    with booted(arm_reference, arm_card, kernels["docker"]) as url:
+        code, report = embedkit("check-kernel", url)
+        assert code == 0, report
+        code, report = deploy(url, arm_reference, "--proof", "full")
+        assert code == 0, report
