@@ -145,13 +145,17 @@ def _storage(
     if major is None or major >= _DOCKER_29:
         values["features"] = {"containerd-snapshotter": False}
     free = "" if room is None or room.available_bytes is None else format_size(room.available_bytes)
+    costs = "every layer of every image is a full copy" + (f"; {free} are free" if free else "")
+    if room is not None and room.type == "ext4":
+        # vfs copies security.capability, which ext4 then refuses: docs/kernel-experiment.md.
+        costs += "; where the kernel has no CONFIG_EXT4_FS_SECURITY either, no container starts"
     concerns.append(
         Concern(
             "overlay",
             Weight.WARN,
             "storage driver",
             "vfs, since the kernel has no overlay",
-            "every layer of every image is a full copy" + (f"; {free} are free" if free else ""),
+            costs,
             "build the kernel with CONFIG_OVERLAY_FS",
         )
     )

@@ -22,6 +22,7 @@ from support.references import BOOT_SECONDS
 from embedkit import board as boards
 from embedkit.emulate.machine import Medium, plan, start
 from embedkit.emulate.reference import Reference
+from embedkit.kernel import profile_file
 from embedkit.progress import NullProgress
 
 pytestmark = pytest.mark.needs(
@@ -58,45 +59,57 @@ def before(arm_reference: Reference, arm_card: Path, kernels: Kernels) -> Iterat
         yield url
 
 
-def embedkit(*words: str | Path) -> tuple[int, dict[str, Any]]:
+def embedkit(command: str, *words: str | Path) -> tuple[int, dict[str, Any]]:
     """Exit code and report of a command."""
-    argv = [sys.executable, "-m", "embedkit.cli", *words, "--json"]
+    argv = [sys.executable, "-m", "embedkit.cli", command, "--json", *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
 def deploy(url: str, reference: Reference, *more: str) -> tuple[int, dict[str, Any]]:
-    return embedkit(
+    """Exit code of ``deploy``, and what it tells of its one target."""
+    code, report = embedkit(
         "deploy", url, "--bundle", reference.bundle, "--busybox", reference.busybox,
         "--allow-dynamic", "--yes", *more,
     )  # fmt: skip
+    return code, report["data"]["targets"][0]
+
+
+def on_board(url: str, script: str) -> int:
+    return embedkit("run", url, "--", "sh", "-c", script)[0]
 
 
 def test_before_the_board_s_own_config_is_refused(before: str) -> None:
     code, report = embedkit("check-kernel", before)
     assert code == 1
-    assert "CGROUPS" in json.dumps(report)
+    missing = json.dumps(report)
+    for symbol in ("CGROUPS", "NAMESPACES", "OVERLAY_FS", "VETH", "BRIDGE"):
+        assert symbol in missing
 
 
 def test_before_deploy_says_what_is_missing_and_copies_nothing(
     before: str, arm_reference: Reference
 ) -> None:
-    code, report = deploy(before, arm_reference)
-    text = json.dumps(report)
+    code, told = deploy(before, arm_reference)
     assert code == 1
-    for symbol in ("CONFIG_CGROUPS", "CONFIG_OVERLAY_FS"):
-        assert symbol in text
-    code, report = embedkit("run", before, "--", "test", "!", "-e", "/opt/embedkit")
-    assert code == 0, report
+    assert told["blocked"] and not told["changed"]
+    concerns = {concern["id"]: concern for concern in told["concerns"]}
+    assert concerns["cgroups"]["weight"] == "fail"
+    assert "CONFIG_CGROUPS" in concerns["cgroups"]["hint"]
+    assert "CONFIG_OVERLAY_FS" in concerns["overlay"]["hint"]
+    assert on_board(before, "! test -e /opt/embedkit") == 0
 
 
 def test_before_docker_fails_as_the_profile_says(before: str, arm_reference: Reference) -> None:
     """Forced all the same: dockerd's own words lead to the missing symbol."""
-    code, report = deploy(before, arm_reference, "--force")
-    text = json.dumps(report)
+    code, told = deploy(before, arm_reference, "--force")
     assert code == 4
-    assert "CONFIG_CGROUPS" in text
+    assert told["changed"] and told["recovered"] is True
+    promised = profile_file.load("docker").symbol("CGROUPS").symptom.partition(" / ")[0]
+    assert promised.removeprefix("dockerd: ") in "\n".join(told["log"])
+    assert "CONFIG_CGROUPS" in [cause["name"] for cause in told["causes"]]
+    assert on_board(before, "! pidof dockerd && ! test -e /etc/docker/daemon.json") == 0
 
 
 def test_after_patch_kernel_containers_run(
@@ -105,5 +118,7 @@ def test_after_patch_kernel_containers_run(
     with booted(arm_reference, arm_card, kernels["docker"]) as url:
         code, report = embedkit("check-kernel", url)
         assert code == 0, report
-        code, report = deploy(url, arm_reference, "--proof", "full")
-        assert code == 0, report
+        code, told = deploy(url, arm_reference, "--proof", "quick")
+        assert code == 0, told
+        assert told["proof"]["ok"]
+        assert {check["ok"] for check in told["proof"]["checks"]} == {True}

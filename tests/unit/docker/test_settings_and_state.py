@@ -20,6 +20,7 @@ from embedkit.docker.state import Generation, State, Thing, from_json, to_json
 from embedkit.docker.survey import mode_of
 from embedkit.errors import InputError, TargetError
 from embedkit.target.facts import Init
+from embedkit.target.gather import read_facts
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -187,6 +188,15 @@ def test_systemd_itself_takes_the_unit(tmp_path: Path) -> None:
     )
     assert "docker.service" not in ended.stderr, ended.stderr
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(("type", "told"), [("ext4", True), ("btrfs", False)])
+def test_vfs_on_ext4_is_said_to_need_more_of_the_kernel(type: str, told: bool) -> None:
+    facts = read_facts({"filesystems": f"\t{type}", "mounts": f"/dev/x / {type} rw 0 0"}, 0.0)
+    wanted = settings.choose(facts, 20, settings.Choices())
+    assert wanted.values["storage-driver"] == "vfs"
+    concern = next(concern for concern in wanted.concerns if concern.id == "overlay")
+    assert ("CONFIG_EXT4_FS_SECURITY" in concern.detail) is told
 
 
 def frame(stream: int, data: bytes) -> bytes:
