@@ -270,9 +270,12 @@ class Board:
     def _booted(self, word: str) -> bool:
         """Whether process 1 is inside its own root: before that, a command that is sent into
         its namespaces would work on the host's files."""
-        pid = self.pid
+        run = Path(f"/proc/{self.pid}/root/run")
         with contextlib.suppress(OSError):
-            return bool(pid) and Path(f"/proc/{pid}/root/run/booted").read_text().strip() == word
+            if (run / "booted").read_text().strip() != word:
+                return False
+            # OpenRC shows itself only once it got so far.
+            return self.init != "openrc" or (run / "openrc/softlevel").exists()
         return False
 
     @property
