@@ -130,17 +130,24 @@ def build(tree: Path, config: Path, work: Path, jobs: int) -> Path:
     return work / "arch/arm/boot/zImage"
 
 
-def kernels() -> dict[str, Kernel]:
+def kernels(*, patience: float | None = None) -> dict[str, Kernel]:
     """Both kernels, from the cache or built now. Others that want them wait meanwhile.
 
-    Raises debian.NotToBeHad where the source cannot be fetched.
+    With ``patience`` another is building them, and is waited for so many seconds. Raises
+    debian.NotToBeHad where the source cannot be fetched, TimeoutError where patience ends.
     """
     with tempfile.TemporaryDirectory(prefix="kernels-") as temporary:
         wanted = configs(Path(temporary))
         places = {name: _place(config) for name, config in wanted.items()}
-        if not all(place.exists() for place in places.values()):
-            with alone(debian.cache() / "kernels.lock", lambda: None):
-                _build_missing(wanted, places)
+        ends = None if patience is None else time.monotonic() + patience
+        while not all(place.exists() for place in places.values()):
+            if ends is None:
+                with alone(debian.cache() / "kernels.lock", lambda: None):
+                    _build_missing(wanted, places)
+            elif time.monotonic() > ends:
+                raise TimeoutError
+            else:
+                time.sleep(1)
     return {name: _read(place) for name, place in places.items()}
 
 
