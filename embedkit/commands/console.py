@@ -171,6 +171,7 @@ def _by_hand(console: Console, escape: bytes, log: Callable[[bytes], None] | Non
             stopped.set()
 
     signal.signal(signal.SIGWINCH, resized)
+    resized(0, None)  # the window may have changed while the board was connected to
     listener = threading.Thread(target=listen, daemon=True)
     with _raw_terminal():
         listener.start()
