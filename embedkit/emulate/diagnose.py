@@ -69,8 +69,9 @@ _SLOW = Diagnosis(
 _TALKS_SECONDS = 4.0
 # A panic may be followed by its reason, a prompt by more.
 _SETTLED_SECONDS = 1.5
-# Emulated cards and disks are there at once; only their drivers may take some seconds.
-_WAITED_SECONDS = 8.0
+# Emulated cards and disks are there at once; only their drivers may take some seconds, more of
+# them on a busy machine.
+_WAITED_SECONDS = 15.0
 
 
 def readable(log: bytes) -> str:
@@ -116,7 +117,9 @@ def certain(scene: Scene) -> Diagnosis | None:
     if found is None and scene.quiet_seconds >= _SETTLED_SECONDS:
         found = _stuck(text, scene)
     if found is None and scene.quiet_seconds >= _WAITED_SECONDS:
-        found = _root_wait(text, scene)
+        # Where anything was said after it, the device may have come.
+        lines = text.rstrip().rpartition("\n")
+        found = _root_wait(lines[2], scene)
     return found
 
 

@@ -104,6 +104,7 @@ while :; do
 	fi
 	sleep 0.1
 done
+[ $tries -lt 20 ] || echo "initramfs: $device is there"
 if ! mount $type -o rw "$device" /root; then
 	echo "initramfs: $device cannot be mounted"
 	exit 1

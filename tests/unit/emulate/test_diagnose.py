@@ -144,6 +144,12 @@ def test_guesses(kind: str, log: bytes, known: dict[str, object], said: str) -> 
         (_EXTLINUX + b"Starting kernel ...\r\n", 30.0, ""),
         (_KERNEL + b"[ 2.0] Waiting for root device /dev/vdz9...\r\n", 5.0, ""),
         (_KERNEL + b"[ 2.0] Waiting for root device /dev/vdz9...\r\n", 30.0, "no-root-device"),
+        (
+            _KERNEL + b"initramfs: waiting for the root device /dev/mmcblk0p1\r\n"
+            b"initramfs: /dev/mmcblk0p1 is there\r\n",
+            30.0,
+            "",
+        ),
         (b"", 60.0, ""),
     ],
 )
