@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, ui: Ui) -> Report:
         raise InputError(
             "a console by hand needs a terminal", hint="give --script FILE, or use 'embedkit run'"
         )
-    size = shutil.get_terminal_size()
+    size = _window()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(Log(args.log)) if args.log else None
         console = open_console(
@@ -147,6 +147,15 @@ def _raw_terminal() -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
+def _window() -> os.terminal_size:
+    """The terminal's size as it is; COLUMNS and LINES may be what they were, or somebody else's."""
+    with contextlib.suppress(OSError, ValueError):
+        size = os.get_terminal_size(sys.stdout.fileno())
+        if size.columns and size.lines:
+            return size
+    return shutil.get_terminal_size()
+
+
 def _by_hand(console: Console, escape: bytes, log: Callable[[bytes], None] | None) -> None:
     """Bytes both ways until the escape key and q, or the end of the line."""
     import signal
@@ -154,7 +163,7 @@ def _by_hand(console: Console, escape: bytes, log: Callable[[bytes], None] | Non
     stopped = threading.Event()
 
     def resized(number: int, frame: object) -> None:
-        size = shutil.get_terminal_size()
+        size = _window()
         console.resize(size.columns, size.lines)
 
     def listen() -> None:

@@ -69,9 +69,8 @@ _SLOW = Diagnosis(
 _TALKS_SECONDS = 4.0
 # A panic may be followed by its reason, a prompt by more.
 _SETTLED_SECONDS = 1.5
-# Emulated cards and disks are there at once; only their drivers may take some seconds, more of
-# them on a busy machine.
-_WAITED_SECONDS = 15.0
+# Emulated cards are there at once; their drivers take some seconds, more on a busy machine.
+_WAITED_SECONDS = 25.0
 
 
 def readable(log: bytes) -> str:
