@@ -78,16 +78,23 @@ class Bridge:
     def url(self) -> str:
         return f"serial+tcp://127.0.0.1:{self.port}"
 
-    def cut(self) -> None:
-        """Drops the client that is connected."""
-        client = self._client
+    def cut(self, seconds: float = 10.0) -> None:
+        """Drops the client that is connected. A client knows that it is before this side does,
+        so one is waited for."""
+        ends = time.monotonic() + seconds
+        while (client := self._client) is None:
+            assert time.monotonic() < ends, "nobody is connected"
+            time.sleep(0.01)
+        self._drop(client)
+
+    def _drop(self, client: socket.socket | None) -> None:
         if client is not None:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._stop.set()
-        self.cut()
+        self._drop(self._client)
         self._listener.close()
         for thread in self._threads:
             thread.join(3)
