@@ -19,6 +19,8 @@ from embedkit.media.stream import Reader
 BATCH_BYTES = 4 << 20
 # Where no block map tells holes, zeros are told apart in steps of this.
 FINE_BATCH_BYTES = 1 << 20
+#: The first one of a run: the card waits for no more than this to be decoded.
+FIRST_BATCH_BYTES = 512 << 10
 #: 192 MiB: deep enough that a slow decoder's rests do not stop a card.
 POOL_BATCHES = 48
 #: What needs no decoding comes faster than any card takes it.
@@ -169,9 +171,9 @@ def batches(
     """The image's data, each byte read once and in order.
 
     With ``ranges`` None, everything from ``start`` to the image's end. ``limit`` is the
-    size of a batch: whole batches of zeros are zeroed and not written. Only the very end of
-    an image is padded, with zeros, to a whole sector. Raises InputError where the image ends
-    before its ranges do.
+    size of a batch (the first one is smaller): whole batches of zeros are zeroed and not
+    written. Only the very end of an image is padded, with zeros, to a whole sector. Raises
+    InputError where the image ends before its ranges do.
     """
     builder = _Builder(pool, limit, sector_bytes)
     try:
@@ -202,7 +204,8 @@ class _Builder:
 
     def __init__(self, pool: Pool, limit: int, sector_bytes: int) -> None:
         self._pool = pool
-        self._limit = limit
+        self._limit = min(limit, FIRST_BATCH_BYTES)
+        self._next_limit = limit
         self._sector = sector_bytes
         self._buffer: memoryview | None = None
         self._pieces: list[Piece] = []
@@ -241,6 +244,7 @@ class _Builder:
             Entry(tuple(self._pieces), self._used, digest, zero), self._buffer, self._pool
         )
         self._buffer, self._pieces, self._used = None, [], 0
+        self._limit = self._next_limit
         yield batch
 
     def drop(self) -> None:

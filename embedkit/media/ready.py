@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embedkit import process
 from embedkit.errors import InputError
 from embedkit.media import devices
 from embedkit.media.devices import DeviceInfo
@@ -47,6 +46,9 @@ def unmounted(
     """
     released = []
     for device in found:
+        if device.mounts:
+            # Mostly nothing is mounted, and a card need not wait for what is not used.
+            from embedkit import process
         for use in reversed(device.mounts):
             say(f"unmounting {use.by}")
             process.run(["umount", use.by])

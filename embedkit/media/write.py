@@ -17,7 +17,6 @@ from embedkit.errors import InputError, TargetError
 from embedkit.media import journal as journals
 from embedkit.media import pipeline
 from embedkit.media.blockdev import BlockDevice, Identity, aligned_buffer, open_device
-from embedkit.media.completion import Written, complete
 from embedkit.media.content import HEAD_BYTES, Content, Layout, lay_out
 from embedkit.media.outcome import Options, Outcome
 from embedkit.media.pipeline import Batch, Entry, Pool
@@ -31,7 +30,7 @@ from embedkit.units import format_size
 # So much is checked against the block map before the first byte is written: an image and a
 # .bmap that do not belong together differ at once.
 _PRIME_SHARE = 3  # of the buffers, as a divisor
-_PRIME_SECONDS = 0.02
+_PRIME_SECONDS = 0.005
 
 
 def write_image(
@@ -104,6 +103,9 @@ class _Flash:
         if failure is not None:
             for writer in self.writers:
                 writer.fault = writer.fault or failure
+        # Here, so that the card does not wait for what is needed last.
+        from embedkit.media.completion import Written, complete
+
         written = Written(
             self.image,
             layout,
@@ -245,15 +247,17 @@ class _Flash:
         )
 
     def _prime(self, stream: Iterator[Batch], checker: SumChecker) -> list[Batch]:
-        begun = time.monotonic()
         primed: list[Batch] = []
+        if self.image.info.is_plain_file:
+            return primed  # nothing to decode, and samples of it were compared already
+        begun = time.monotonic()
         for batch in stream:
             self._check_end(batch)
             checker.feed_batch(batch)
             primed.append(batch)
             late = time.monotonic() - begun > _PRIME_SECONDS
             enough = len(primed) >= self.pool.count // _PRIME_SHARE
-            if enough or late or self.image.info.is_plain_file or not self.content.sums:
+            if enough or late or not self.content.sums:
                 break
         return primed
 
