@@ -197,6 +197,15 @@ def start(
         raise LackError(f"'{words[0]}' could not be started: {error.strerror}") from error
 
 
+def wait_or_kill(running: Running, seconds: float) -> None:
+    """Waits for a program that was told to end; one that did not within ``seconds`` is killed."""
+    try:
+        running.wait(seconds)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()
+
+
 def attach(
     argv: Sequence[str | os.PathLike[str]],
     *,

@@ -241,11 +241,7 @@ class _Keeper:
         running = self._running
         if running is not None and running.poll() is None:
             running.terminate()
-            try:
-                running.wait(_QUIT_SECONDS)
-            except process.TimeoutExpired:
-                running.kill()
-                running.wait()
+            process.wait_or_kill(running, _QUIT_SECONDS)
         if self._state is not None:
             states.end(self._state)
 

@@ -160,11 +160,7 @@ class Machine(Closing):
         assert keeper.stdin is not None
         with contextlib.suppress(OSError):
             keeper.stdin.close()  # the leash
-        try:
-            keeper.wait(20)
-        except process.TimeoutExpired:
-            keeper.kill()
-            keeper.wait()
+        process.wait_or_kill(keeper, 20)
         self._let_go(keeper)
         with contextlib.suppress(EmbedkitError):
             states.clear_stale()  # where the keeper itself was killed
@@ -223,11 +219,7 @@ def _give_up(keeper: process.Running) -> str:
     assert keeper.stdin is not None and keeper.stderr is not None and keeper.stdout is not None
     with contextlib.suppress(OSError):
         keeper.stdin.close()
-    try:
-        keeper.wait(15)
-    except process.TimeoutExpired:
-        keeper.kill()
-        keeper.wait()
+    process.wait_or_kill(keeper, 15)
     said = process.last_line(keeper.stderr.read())
     keeper.stderr.close()
     keeper.stdout.close()

@@ -10,7 +10,8 @@ it has (containerd 1.6.20; Docker 26.1.5).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from embedkit.oci.resolve import Candidate, choose
 from embedkit.oci.sink import ArchiveSink, Written, dump_list
 from embedkit.oci.source import Entry, ImageTree, platform_of
 from embedkit.oci.transfer import recompressed
-from embedkit.progress import NullProgress, Progress
+from embedkit.progress import NullProgress, Progress, Task
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,22 @@ def blobs_there(chosen: Chosen, blobs: Collection[str]) -> frozenset[int]:
     return frozenset(n for n, each in enumerate(chosen.manifest.layers) if each.digest in blobs)
 
 
+@contextmanager
+def _packing(
+    path: Path, total: int, progress: Progress | None
+) -> Iterator[tuple[ArchiveSink, Task]]:
+    """An archive to be written, which goes again where that fails, and its progress."""
+    sink = ArchiveSink(path)
+    task = (progress or NullProgress()).start("pack layers", total=total, unit="bytes")
+    try:
+        yield sink, task
+    except BaseException:
+        sink.abort()
+        raise
+    finally:
+        task.finish()
+
+
 def pack_layers(
     chosen: Chosen,
     path: Path,
@@ -138,13 +155,10 @@ def pack_layers(
 ) -> Packed:
     """A docker archive without a name, its layers plain: what carries it compresses it."""
     store, manifest = chosen.entry.store, chosen.manifest
-    sink = ArchiveSink(path)
     names = []
-    sent = [n for n in range(len(manifest.layers)) if n not in there]
-    total = sum(manifest.layers[n].size for n in sent)
-    task = (progress or NullProgress()).start("pack layers", total=total, unit="bytes")
+    total = sum(layer.size for n, layer in enumerate(manifest.layers) if n not in there)
     sizes: dict[int, int] = {}
-    try:
+    with _packing(path, total, progress) as (sink, task):
         for number, (layer, diff_id) in enumerate(
             zip(manifest.layers, chosen.config.diff_ids, strict=True)
         ):
@@ -171,11 +185,6 @@ def pack_layers(
             "Layers": names,
         }
         sink.finish_with({"manifest.json": dump_list([entry])}, durable=False)
-    except BaseException:
-        sink.abort()
-        raise
-    finally:
-        task.finish()
     return _packed(chosen, path, there, sum(sizes.values()))
 
 
@@ -190,23 +199,16 @@ def pack_blobs(
 ) -> Packed:
     """An OCI layout in a tar under ``name`` ("": none), every document and blob as it is."""
     store, manifest = chosen.entry.store, chosen.manifest
-    sink = ArchiveSink(path)
-    sent = [n for n in range(len(manifest.layers)) if n not in there]
-    total = sum(manifest.layers[n].size for n in sent)
-    task = (progress or NullProgress()).start("pack layers", total=total, unit="bytes")
-    try:
-        for number in sent:
-            sink.put(blob_of(store, manifest.layers[number]))
-            task.advance(manifest.layers[number].size)
+    sent = [layer for n, layer in enumerate(manifest.layers) if n not in there]
+    total = sum(layer.size for layer in sent)
+    with _packing(path, total, progress) as (sink, task):
+        for layer in sent:
+            sink.put(blob_of(store, layer))
+            task.advance(layer.size)
         sink.put(blob_of(store, manifest.config))
         raw = read_document(store, chosen.entry.descriptor, limits.document)
         sink.put_manifest(chosen.entry.descriptor, raw)
         sink.finish([Written(name, chosen.entry.descriptor, ((chosen.platform, manifest),))])
-    except BaseException:
-        sink.abort()
-        raise
-    finally:
-        task.finish()
     return _packed(chosen, path, there, total)
 
 

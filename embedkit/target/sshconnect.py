@@ -234,11 +234,7 @@ def _through_command(command: str, below: list[Callable[[], None]]) -> socket.so
     def stop() -> None:
         ours.close()
         running.terminate()
-        try:
-            running.wait(2)
-        except process.TimeoutExpired:
-            running.kill()
-            running.wait()
+        process.wait_or_kill(running, 2)
 
     below.append(stop)
     return ours

@@ -157,3 +157,12 @@ def test_a_started_program_can_have_an_environment_of_its_own(
     for given, expected in (({"only_env": {"X": "y"}}, "None y"), ({"env": {"X": "y"}}, "1 y")):
         with process.start([_PYTHON, "-c", code], **given) as started:  # type: ignore[arg-type]
             assert started.communicate()[0].decode().strip() == expected
+
+
+def test_what_does_not_end_in_time_is_killed() -> None:
+    ends = process.start(["true"])
+    process.wait_or_kill(ends, 20)
+    assert ends.returncode == 0
+    stays = process.start(["sleep", "20"])
+    process.wait_or_kill(stays, 0.05)
+    assert stays.returncode == -signal.SIGKILL
