@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import armkernels, debian
-from support.references import BOOT_SECONDS
+from support.references import booted, embedkit
 
-from embedkit import board as boards
-from embedkit.emulate.machine import Medium, plan, start
 from embedkit.emulate.reference import Reference
 from embedkit.kernel import profile_file
-from embedkit.progress import NullProgress
 
 pytestmark = pytest.mark.needs(
     "debian", "program:qemu-system-arm", "program:qemu-img", "program:mke2fs", "program:flex",
@@ -54,29 +48,11 @@ def kernels() -> Kernels:
         raise
 
 
-@contextmanager
-def booted(reference: Reference, card: Path, kernel: armkernels.Kernel) -> Iterator[str]:
-    """The reference board's card under another kernel: its address."""
-    board = boards.load(reference.board)
-    medium = Medium(card, kernel.image, arguments=f"{board.boot.arguments} panic=-1")
-    with start(plan(board, medium), NullProgress()) as machine:
-        machine.wait(BOOT_SECONDS, "ssh")
-        yield machine.state.url
-
-
 @pytest.fixture(scope="module")
 def before(arm_reference: Reference, arm_card: Path, kernels: Kernels) -> Iterator[str]:
     """The board with the kernel that has nothing for containers."""
-    with booted(arm_reference, arm_card, kernels["plain"]) as url:
-        yield url
-
-
-def embedkit(command: str, *words: str | Path) -> tuple[int, dict[str, Any]]:
-    """Exit code and report of a command."""
-    argv = [sys.executable, "-m", "embedkit.cli", command, "--json", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    with booted(arm_reference, arm_card, kernels["plain"].image) as machine:
+        yield machine.state.url
 
 
 def deploy(url: str, reference: Reference, *more: str) -> tuple[int, dict[str, Any]]:
@@ -127,7 +103,8 @@ def test_before_docker_fails_as_the_profile_says(before: str, arm_reference: Ref
 def test_after_patch_kernel_containers_run(
     arm_reference: Reference, arm_card: Path, kernels: Kernels
 ) -> None:
-    with booted(arm_reference, arm_card, kernels["docker"]) as url:
+    with booted(arm_reference, arm_card, kernels["docker"].image) as machine:
+        url = machine.state.url
         code, report = embedkit("check-kernel", url)
         assert code == 0, report
         code, told = deploy(url, arm_reference, "--proof", "quick")

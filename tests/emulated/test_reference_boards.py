@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from support import oci_images as images
 from support.oci_images import embedkit as done
-from support.references import assembled, booted
+from support.references import assembled, booted, embedkit
 
 from embedkit.emulate.machine import Machine
 from embedkit.emulate.reference import Reference
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.needs(
     "debian", "program:qemu-system-arm", "program:qemu-system-aarch64", "program:qemu-img",
     "program:mke2fs",
 )  # fmt: skip
-
-
-def embedkit(*words: str | Path) -> tuple[int, dict[str, Any]]:
-    """Exit code and data of a command."""
-    argv = [sys.executable, "-m", "embedkit.cli", *words, "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
 
 
 def all_well(url: str) -> None:

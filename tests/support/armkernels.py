@@ -18,8 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.files import alone
-from support import debian, linux_trees
+from support import debian, linux_trees, locks
 
 SERIES = "6.1"
 CROSS = "arm-linux-gnueabihf-"
@@ -142,7 +141,7 @@ def kernels(*, patience: float | None = None) -> dict[str, Kernel]:
         ends = None if patience is None else time.monotonic() + patience
         while not all(place.exists() for place in places.values()):
             if ends is None:
-                with alone(debian.cache() / "kernels.lock", lambda: None):
+                with locks.held("kernels"):
                     _build_missing(wanted, places)
             elif time.monotonic() > ends:
                 raise TimeoutError
