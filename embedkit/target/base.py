@@ -240,6 +240,8 @@ class Equipped(Target, Protocol):
 
     # Bytes a second that the link carried last, uncompressed; None until measured.
     link_rate: float | None
+    # Bytes a second that it was seen to unpack while they came in; None until tried.
+    unpack_rate: float | None
 
     def tools(self) -> frozenset[str]:
         """Which of the programs that embedkit can use are there: applets of BusyBox too."""

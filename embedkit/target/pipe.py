@@ -6,17 +6,15 @@ input, and whoever pipes begins anew (``put`` resumes instead, and needs the roo
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.progress import NullProgress, Progress
 from embedkit.target.base import Channel, Equipped
+from embedkit.target.linkspeed import MEASURE_BYTES, measure
 from embedkit.target.source import PIECE_BYTES, Source
 from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
-from embedkit.target.ways import MEASURE_BYTES
 
 _MOST_OUTPUT_BYTES = 1 << 20
 
@@ -83,31 +81,10 @@ def _squeeze(target: Equipped, source: Source, unpacks: Collection[Squeeze]) -> 
     if target.link_rate is None:
         if source.size <= 4 * MEASURE_BYTES:
             return Squeeze.NONE
-        target.link_rate = _measure(target, source)
+        pieces = source.pieces(0, MEASURE_BYTES)
+        target.link_rate = measure(target, "exec cat >/dev/null", pieces, MEASURE_BYTES)
     middle = source.size // 2
     sample = b"".join(source.pieces(middle, middle + 4 * PIECE_BYTES))
     tools = target.tools()
     possible = [each for each in Squeeze if each in unpacks or unpacker(each, tools)]
-    return choose(target.link_rate, sample, possible)
-
-
-def _measure(target: Equipped, source: Source) -> float:
-    """Bytes a second that the link carries: a megabyte of the file, to nowhere.
-
-    The clock starts when the command says that it runs: starting one takes a slow board longer
-    than the bytes.
-    """
-    running = threading.Event()
-    begun = time.monotonic()
-
-    def started(channel: Channel, data: bytes) -> None:
-        running.set()
-
-    def pieces() -> Iterator[bytes]:
-        nonlocal begun
-        running.wait(60)
-        begun = time.monotonic()
-        yield from source.pieces(0, MEASURE_BYTES)
-
-    target.stream("echo; exec cat >/dev/null", input=pieces(), output=started)
-    return MEASURE_BYTES / max(time.monotonic() - begun, 1e-6)
+    return choose(target.link_rate, sample, possible, target.unpack_rate)

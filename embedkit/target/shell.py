@@ -49,6 +49,8 @@ class ShellTarget(Closing, ABC):
         self._tools: frozenset[str] | None = None
         # Bytes a second that the link carried last, uncompressed; None until measured.
         self.link_rate: float | None = None
+        # Bytes a second that it was seen to unpack while they came in; None until tried.
+        self.unpack_rate: float | None = None
 
     @property
     def address(self) -> str:

@@ -1,12 +1,15 @@
 """Compressing on the way: which format pays on this link with what the target can unpack.
 
 The figures are measured: programs such as dockerd shrink to 40 % with gzip and 35 % with zstd
-or xz; on a link faster than about 50 MB/s no compression pays, below that zstd or gzip triple
-the rate.
+or xz. On a slow link that triples the rate; on one that the target's ciphers limit (dropbear has
+none in hardware: 50 MB/s on a PC) it pays where the target unpacks fast enough, which only a
+trial tells.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import queue
 import threading
 import zlib
@@ -50,12 +53,15 @@ class _Cost:
 
 _COSTS = {
     Squeeze.NONE: _Cost(1.0, 1e12),
-    Squeeze.GZIP: _Cost(2.4, 25e6),
+    Squeeze.GZIP: _Cost(2.4, 25e6),  # by zlib; see _gzip_rate()
     Squeeze.ZSTD: _Cost(2.8, 150e6),
     Squeeze.XZ: _Cost(3.2, 3e6),
 }
+_ISAL_RATE = 250e6
 # What a target of any kind unpacks at least, so that a fast link is not slowed by gunzip.
 _UNPACK_RATE = 40e6
+# For slower links zlib's stronger levels are fast enough, and send less.
+_ISAL_ABOVE_RATE = 12e6
 
 
 def unpacker(squeeze: Squeeze, tools: frozenset[str]) -> str | None:
@@ -72,8 +78,14 @@ def packer(squeeze: Squeeze, tools: frozenset[str]) -> str | None:
     return next((line for tool, line in _PACK.get(squeeze, ()) if tool in tools), None)
 
 
-def choose(rate: float, sample: bytes, possible: Iterable[Squeeze]) -> Squeeze:
-    """The one of ``possible`` that moves data like ``sample`` fastest at ``rate`` bytes/s."""
+def choose(
+    rate: float,
+    sample: bytes,
+    possible: Iterable[Squeeze],
+    unpack_rate: float | None = None,
+) -> Squeeze:
+    """The one of ``possible`` that moves data like ``sample`` fastest at ``rate`` bytes/s, to a
+    target that was seen to unpack ``unpack_rate`` bytes/s (None: not seen yet)."""
     shrinks = _ratio(sample)
     best, best_rate = Squeeze.NONE, rate
     for squeeze in possible:
@@ -82,11 +94,17 @@ def choose(rate: float, sample: bytes, possible: Iterable[Squeeze]) -> Squeeze:
         cost = _COSTS[squeeze]
         # What cannot be shrunk is not shrunk by a better format either.
         ratio = 1 + (shrinks - 1) * cost.ratio / _COSTS[Squeeze.GZIP].ratio
-        effective = min(rate * ratio, cost.rate, _UNPACK_RATE)
+        made = _gzip_rate(rate) if squeeze is Squeeze.GZIP else cost.rate
+        effective = min(rate * ratio, made, unpack_rate or _UNPACK_RATE)
         # A tenth more is not worth a process in between.
         if effective > best_rate * 1.1:
             best, best_rate = squeeze, effective
     return best
+
+
+def _gzip_rate(link_rate: float) -> float:
+    isal = link_rate > _ISAL_ABOVE_RATE and importlib.util.find_spec("isal") is not None
+    return _ISAL_RATE if isal else _COSTS[Squeeze.GZIP].rate
 
 
 def _ratio(sample: bytes) -> float:
@@ -103,6 +121,13 @@ class _Compressor(Protocol):
 
 def _compressor(squeeze: Squeeze, rate: float | None) -> _Compressor:
     if squeeze is Squeeze.GZIP:
+        if rate is not None and rate > _ISAL_ABOVE_RATE:
+            # Not everywhere, as pyproject.toml says.
+            with contextlib.suppress(ImportError):
+                from isal import isal_zlib
+
+                fast: _Compressor = isal_zlib.compressobj(2, isal_zlib.DEFLATED, 31)
+                return fast
         # Level 6 costs twice level 1's time for a tenth less: right on a slow line only.
         level = 9 if rate is not None and rate < 1e6 else 6 if (rate or 1e9) < 5e6 else 4
         return zlib.compressobj(level, zlib.DEFLATED, 31)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import queue
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,16 +21,17 @@ from embedkit.process import last_line
 from embedkit.progress import Task
 from embedkit.target.base import Channel, CommandFailed, ConnectionLost, Equipped, quote_path
 from embedkit.target.follow import FOLLOW_BYTES, can_follow, followed
+from embedkit.target.linkspeed import MEASURE_BYTES, measure
 from embedkit.target.source import PIECE_BYTES, Source
 from embedkit.target.squeeze import Squeeze, choose, compressed, unpacker
 
 if TYPE_CHECKING:
     from embedkit.target.digest import Digester
 
-# The first piece of a large file goes out plain and tells the speed of the link.
-MEASURE_BYTES = 1 << 20
 # A busy moment can make a fast link look like this; a slow one does so twice.
 _DOUBTFUL_RATES = (12e6, 60e6)
+# In files of so many times what is measured, a trial may be longer.
+_TRIAL_SHARE = 32
 # How often the reader of what is written looks for more; it waits that long at the end, too.
 _FAST_NAP, _SLOW_NAP = 0.03, 0.3
 _SCP_PIECE_BYTES = 8 << 20
@@ -138,17 +138,25 @@ def _send_exec(sending: Sending, offset: int) -> None:
     source, target = sending.source, sending.target
     left = source.size - offset
     if target.link_rate is None and left > 4 * MEASURE_BYTES:
-        target.link_rate = _measure(sending, offset)
+        target.link_rate = _trial(sending, offset, MEASURE_BYTES)
         offset += MEASURE_BYTES
-        if _DOUBTFUL_RATES[0] < target.link_rate < _DOUBTFUL_RATES[1]:
-            target.link_rate = max(target.link_rate, _measure(sending, offset))
-            offset += MEASURE_BYTES
+        if _is_doubtful(target.link_rate):
+            size = _trial_size(left)
+            target.link_rate = max(target.link_rate, _trial(sending, offset, size))
+            offset += size
     if left > PIECE_BYTES and target.link_rate is not None:
         middle = offset + (source.size - offset) // 2
         sample = b"".join(source.pieces(middle, middle + 4 * PIECE_BYTES))
         tools = target.tools()
         possible = [squeeze for squeeze in Squeeze if unpacker(squeeze, tools)]
-        sending.squeeze = choose(target.link_rate, sample, possible)
+        if target.unpack_rate is None and _is_doubtful(target.link_rate):
+            # Whether it unpacks as fast as that, nobody knows before it has.
+            promising = choose(target.link_rate, sample, possible, target.link_rate * 10)
+            if promising is not Squeeze.NONE and left > _TRIAL_SHARE * MEASURE_BYTES:
+                size = _trial_size(left)
+                target.unpack_rate = _trial(sending, offset, size, promising)
+                offset += size
+        sending.squeeze = choose(target.link_rate, sample, possible, target.unpack_rate)
     if offset < source.size or offset == 0:
         begun = time.monotonic()
         _stream(sending, sending.squeeze, offset)
@@ -157,31 +165,27 @@ def _send_exec(sending: Sending, offset: int) -> None:
             target.link_rate = (source.size - offset) / (time.monotonic() - begun)
 
 
-def _measure(sending: Sending, offset: int) -> float:
-    """Sends the first piece plain and returns the bytes a second that the link carried.
+def _is_doubtful(rate: float) -> bool:
+    return _DOUBTFUL_RATES[0] < rate < _DOUBTFUL_RATES[1]
 
-    The clock starts when the writer says that it runs: starting a command takes a slow board
-    (or a login shell with much to read) longer than the bytes.
-    """
-    running = threading.Event()
-    begun: list[float] = []
 
-    def output(channel: Channel, data: bytes) -> None:
-        running.set()
+def _trial_size(left: int) -> int:
+    """More than a moment's worth, where that is little of the file."""
+    return MEASURE_BYTES * 4 if left > _TRIAL_SHARE * MEASURE_BYTES else MEASURE_BYTES
 
-    def pieces() -> Iterator[bytes]:
-        running.wait(60)
-        begun.append(time.monotonic())
-        for piece in sending.source.pieces(offset, offset + MEASURE_BYTES):
-            yield piece
-            sending.task.advance(len(piece))
 
-    code = sending.target.stream(
-        f"echo; {_writer(sending, 'cat')}", input=sending.counted(pieces()), output=output
+def _trial(sending: Sending, start: int, size: int, squeeze: Squeeze = Squeeze.NONE) -> float:
+    """Sends the next ``size`` bytes; returns how many a second arrived."""
+    command = unpacker(squeeze, sending.target.tools())
+    assert command is not None
+    packed = compressed(
+        squeeze,
+        sending.source.pieces(start, start + size),
+        rate=sending.target.link_rate,
+        sent=sending.task.advance,
     )
-    if code != 0 or not begun:
-        raise TargetError(f"writing {sending.part} failed", where=sending.target.name)
-    return MEASURE_BYTES / max(time.monotonic() - begun[0], 1e-6)
+    line = _writer(sending, command)
+    return measure(sending.target, line, sending.counted(packed), size)
 
 
 def _send_sftp(sending: Sending, offset: int) -> None:

@@ -95,6 +95,24 @@ def test_dropbear_without_sftp_in_a_busybox_root_through_five_cuts(
     moves(board, blob, put_way, get_way, "/tmp", tmp_path)
 
 
+def test_on_a_link_of_a_middling_rate_compressing_is_tried(board: Server) -> None:
+    """Whether it pays there depends on how fast the target unpacks: the trial's bytes are bytes
+    of the file like all others, and the next file knows."""
+    content = random.Random(3).randbytes(2 << 20).hex().encode() * 10
+    wanted = hashlib.sha256(content).hexdigest()
+    with reach(board) as target:
+        target.link_rate = 30e6
+        done = put(target, content, "/tmp/tried")
+        assert done.digest == f"sha256:{wanted}"
+        assert target.run("sha256sum /tmp/tried; rm /tmp/tried").text.split()[0] == wanted
+        assert target.unpack_rate is not None
+        seen, target.link_rate = target.unpack_rate, 30e6
+        again = put(target, content, "/tmp/tried")
+        assert target.unpack_rate == seen
+        assert (again.way == "exec+gzip") == (seen > 33e6), (again.way, seen)
+        target.run("rm /tmp/tried")
+
+
 def test_what_a_board_lacks_is_said(board: Server, tmp_path: Path) -> None:
     with reach(board) as target:
         with pytest.raises(TargetError, match="SFTP"):

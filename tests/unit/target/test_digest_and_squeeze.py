@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import pytest
@@ -99,6 +100,20 @@ def test_compression_is_chosen_where_it_pays(
     rate: float, sample: bytes, possible: list[Squeeze], best: Squeeze
 ) -> None:
     assert choose(rate, sample, possible) is best
+
+
+def test_what_a_target_was_seen_to_unpack_counts() -> None:
+    pytest.importorskip("isal")
+    assert choose(50e6, SAMPLE, [Squeeze.GZIP]) is Squeeze.NONE
+    assert choose(50e6, SAMPLE, [Squeeze.GZIP], 90e6) is Squeeze.GZIP
+    assert choose(50e6, SAMPLE, [Squeeze.GZIP], 50e6) is Squeeze.NONE
+    assert choose(10e6, SAMPLE, [Squeeze.GZIP], 9e6) is Squeeze.NONE
+
+
+@pytest.mark.parametrize("rate", [None, 0.5e6, 3e6, 10e6, 50e6])
+def test_gzip_of_every_strength_is_gzip(rate: float | None) -> None:
+    packed = b"".join(compressed(Squeeze.GZIP, iter([SAMPLE, SAMPLE]), rate=rate))
+    assert gzip.decompress(packed) == SAMPLE * 2
 
 
 def test_only_what_the_target_has_is_used() -> None:
