@@ -305,10 +305,17 @@ def test_nothing_outlives_embedkit(bench: Bench, end: signal.Signals) -> None:
         env=bench.environment,
         stdout=subprocess.PIPE,
     ) as started:
-        assert started.stdout is not None and started.stdout.readline() == b"up\n"
-        assert len(_alive(marker)) >= 3
-        started.send_signal(end)
-        started.wait(10)
+        try:
+            assert started.stdout is not None and started.stdout.readline() == b"up\n"
+            # A program that is just being started has no command line yet.
+            deadline = time.monotonic() + 30
+            while len(_alive(marker)) < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert len(_alive(marker)) >= 3
+            started.send_signal(end)
+            started.wait(10)
+        finally:
+            started.kill()
     deadline = time.monotonic() + 60
     while (left := _alive(marker)) and time.monotonic() < deadline:
         time.sleep(0.05)
