@@ -171,8 +171,10 @@ def test_a_killed_caller_leaves_nothing(state: Path, arm64: Reference, arm64_car
         with subprocess.Popen(
             _command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as caller:
-            _soon(lambda moment=reached: not moment(), 60)  # type: ignore[misc]
-            caller.kill()
+            try:
+                _soon(lambda moment=reached: not moment(), 60)  # type: ignore[misc]
+            finally:
+                caller.kill()
         _soon(lambda: _left(state))
 
 
