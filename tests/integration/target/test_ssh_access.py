@@ -206,10 +206,12 @@ def test_an_agent(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        ends = time.monotonic() + 30
-        while not socket.exists() and time.monotonic() < ends:
-            time.sleep(0.05)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        ends = time.monotonic() + 30
+        # Its socket is there before it listens; 2 is "cannot be reached".
+        while subprocess.run(["ssh-add", "-l"], capture_output=True, check=False).returncode == 2:
+            assert time.monotonic() < ends, "the agent does not answer"
+            time.sleep(0.05)
         subprocess.run(["ssh-add", "-q", tmp_path / "key"], check=True)
         with openssh(tmp_path / "sshd", tmp_path / "key.pub") as server:
             with open_target(server.url, accepting()) as target:
