@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import queue
 import threading
 
@@ -93,6 +94,7 @@ class SumThread:
         self._thread.join()
 
     def _work(self) -> None:
+        os.nice(5)  # of this thread alone (Linux): who feeds the card goes first
         while (batch := self._queue.get()) is not None:
             try:
                 if self.error is None:

@@ -24,7 +24,8 @@ THREADS = 3
 _FIRST = 4096
 _TAIL_BYTES = 128 << 10
 # What an interruption waits for at most.
-_DISCARD_STEP = 256 << 20
+_DISCARD_STEP = 64 << 20
+_DISCARD_PAUSE_SECONDS = 0.05
 
 
 class DeviceWriter:
@@ -172,8 +173,12 @@ class DeviceWriter:
             for item in free:
                 for offset in range(item.first_byte, item.end, _DISCARD_STEP):
                     length = min(_DISCARD_STEP, item.end - offset)
+                    begun = time.monotonic()
                     if self._stopped or not self.device.discard(offset, length):
                         return
+                    # A device does one thing at a time: what is written has its turns.
+                    if not self._ending:
+                        time.sleep(min(3 * (time.monotonic() - begun), _DISCARD_PAUSE_SECONDS))
             self.discarded = True
         except Exception as error:
             with self._lock:
