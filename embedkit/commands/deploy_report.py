@@ -8,6 +8,7 @@ from typing import Any
 
 from embedkit.docker.apply import Done
 from embedkit.docker.deploy import Deployment, Wish
+from embedkit.docker.log import shortened
 from embedkit.docker.proof import Cause, Check, Proof
 from embedkit.errors import EXIT_NO, EXIT_OK, EXIT_TARGET, EmbedkitError, exit_code
 from embedkit.report.model import Finding, Report, Section, Status, Step
@@ -121,7 +122,8 @@ def sections_of(told: Told, wish: Wish) -> tuple[Section, ...]:
     if done.causes:
         sections.append(Section("Likely causes", findings=tuple(map(_cause, done.causes))))
     if done.outcome is not None and not done.outcome.ok and done.outcome.log:
-        sections.append(Section("End of the daemon's log", text="\n".join(done.outcome.log[-15:])))
+        said = shortened(done.outcome.log, 15)
+        sections.append(Section("End of the daemon's log", text="\n".join(said)))
     return tuple(sections)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from embedkit.docker import log
 from embedkit.docker.plan import Await, Plan, Send, Shell, Step, Write
 from embedkit.docker.service import PID_FILE, SOCKET
 from embedkit.errors import EmbedkitError, TargetError
@@ -20,6 +20,7 @@ from embedkit.target.base import ConnectionLost, Target, quote
 READY_SECONDS = 180.0
 _POLL_SECONDS = 1.0
 _LOG_LINES = 60
+_JOURNAL = "journalctl -u docker.service --no-pager -o cat -n 100 2>/dev/null"
 _CUTS = 3
 _RECONNECT_SECONDS = 60.0
 
@@ -115,15 +116,15 @@ def _has_former(plan: Plan) -> bool:
 
 def _recover(run: _Run, plan: Plan) -> bool:
     run.progress.say(f"{run.target.name}: putting back what was there before")
-    log = list(run.log)
+    kept = list(run.log)
     try:
         _steps(run, plan.recovery)
         return True
     except EmbedkitError as error:
-        run.progress.say(f"{run.target.name}: {_CONTROL.sub('?', str(error))}")
+        run.progress.say(f"{run.target.name}: {log.harmless(str(error))}")
         return False
     finally:
-        run.log[:] = log
+        run.log[:] = kept
 
 
 def _steps(run: _Run, steps: Sequence[Step]) -> None:
@@ -171,8 +172,8 @@ def _do(run: _Run, step: Step, files: dict[str, Path]) -> None:
         result = target.run(action.script, timeout=action.timeout_seconds, check=False)
         if not result.ok and not action.may_fail:
             if step.id == "start":
-                run.log += _lines(result.stderr) or _lines(result.stdout)
-                run.log += _last_log(target, step)
+                said = log.lines(result.stderr) or log.lines(result.stdout)
+                run.log += log.shortened(said + _last_log(target, step), _LOG_LINES)
             raise TargetError(_why(step, result.exit_code, result.complaint), where=target.name)
     elif isinstance(action, Send):
         target.put(files[action.program], action.path, mode=0o755, progress=run.progress)
@@ -204,20 +205,10 @@ def _why(step: Step, code: int, complaint: str) -> str:
     )
 
 
-# What a board writes is shown on a terminal: it must not be obeyed there.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def _lines(data: bytes) -> list[str]:
-    lines = data.decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
-    return [_CONTROL.sub("?", line)[:2000] for line in lines]
-
-
 def _last_log(target: Target, step: Step) -> list[str]:
     if "systemctl" not in getattr(step.action, "script", ""):
         return []
-    asked = "journalctl -u docker.service --no-pager -o cat -n 30 2>/dev/null"
-    return _lines(target.run(asked, check=False).stdout)
+    return log.lines(target.run(_JOURNAL, check=False).stdout)
 
 
 def _await(run: _Run, step: Step, action: Await) -> None:
@@ -229,12 +220,12 @@ def _await(run: _Run, step: Step, action: Await) -> None:
         head, _, rest = result.stdout.partition(b"\n")
         state = head.decode("ascii", "replace").split()
         offset += len(rest)
-        for line in _lines(rest):
+        for line in log.lines(rest):
             run.log.append(line)
             detail = getattr(run.progress, "detail", None)
             if detail is not None:
                 detail(f"{target.name}: {line}")
-        del run.log[:-_LOG_LINES]
+        run.log[:] = log.shortened(run.log, _LOG_LINES)
         waited = time.monotonic() - begun
         if "ready" in state or b"API listen on" in rest:
             return
@@ -255,10 +246,10 @@ def _await(run: _Run, step: Step, action: Await) -> None:
 
 def _poll(action: Await, offset: int) -> str:
     """One look: whether it lives, whether it answers, and what it logged since."""
-    log = quote(action.log) if action.log else ""
-    follow = f"tail -c +{offset + 1} {log} 2>/dev/null || :" if log else ":"
-    if not log:
-        follow = '[ -n "$p" ] || journalctl -u docker.service --no-pager -o cat -n 30 2>/dev/null'
+    if action.log:
+        follow = f"tail -c +{offset + 1} {quote(action.log)} 2>/dev/null || :"
+    else:
+        follow = f'[ -n "$p" ] || {_JOURNAL}'
     return f"""
 p=; read -r p 2>/dev/null <{PID_FILE} || :
 case $p in ''|*[!0-9]*) p=;; *) [ -d /proc/$p ] || p=;; esac

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embedkit import elf
-from embedkit.docker import causes
+from embedkit.docker import causes, log
 from embedkit.docker.apply import Observer, Outcome, carry_out
 from embedkit.docker.bundle import Bundle, Kind
 from embedkit.docker.engine import Engine, open_engine
@@ -140,17 +140,10 @@ def deploy(
 def _causes(outcome: Outcome, explain: Explain | None) -> tuple[Cause, ...]:
     if outcome.ok:
         return ()
-    telling = [line for line in outcome.log if _tells(line)] or list(outcome.log[-5:])
+    telling = [line for line in outcome.log if log.tells(line)] or list(outcome.log[-5:])
     text = "\n".join([str(outcome.failure), *telling[-8:]])
     explains = [causes.from_table, *([explain] if explain is not None else [])]
     return causes.joined(explains)(text)
-
-
-def _tells(line: str) -> bool:
-    simple = line.lower()
-    return any(
-        word in simple for word in ("level=fatal", "level=error", "failed", "error", "cannot")
-    )
 
 
 class _Installing:
