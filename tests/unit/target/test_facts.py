@@ -193,5 +193,7 @@ def test_a_board_cannot_end_a_section() -> None:
 def test_this_machine_answers() -> None:
     found = LocalTarget().facts()
     assert found.kernel_release and found.platform.arch
-    assert found.memory_bytes and found.clock_offset_seconds in (-1, 0, 1)
+    assert found.memory_bytes and found.clock_offset_seconds is not None
+    # Asking takes some seconds where the machine is busy.
+    assert abs(found.clock_offset_seconds) < 30
     assert dataclasses.asdict(found)
