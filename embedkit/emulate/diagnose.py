@@ -117,8 +117,8 @@ def certain(scene: Scene) -> Diagnosis | None:
         found = _stuck(text, scene)
     if found is None and scene.quiet_seconds >= _WAITED_SECONDS:
         # Where anything was said after it, the device may have come.
-        lines = text.rstrip().rpartition("\n")
-        found = _root_wait(lines[2], scene)
+        last = text.rstrip().rpartition("\n")[2]
+        found = _root_wait(last, scene)
     return found
 
 

@@ -49,10 +49,10 @@ def unmounted(
         if device.mounts:
             # Mostly nothing is mounted, and a card need not wait for what is not used.
             from embedkit import process
-        for use in reversed(device.mounts):
-            say(f"unmounting {use.by}")
-            process.run(["umount", use.by])
-        if device.mounts:
+
+            for use in reversed(device.mounts):
+                say(f"unmounting {use.by}")
+                process.run(["umount", use.by])
             again = devices.find(str(device.path))
             verdict = judge(again)
             require_writable(again, verdict, accept_suspicious=accept_suspicious)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 # A busy moment can make a fast link look like this; a slow one does so twice.
 _DOUBTFUL_RATES = (12e6, 60e6)
-# In files of so many times what is measured, a trial may be longer.
-_TRIAL_SHARE = 32
+# More than a moment's worth, and little of the files that are sent in trials of it.
+_TRIAL_BYTES = 4 * MEASURE_BYTES
+_TRIAL_FROM_BYTES = 8 * _TRIAL_BYTES
 # How often the reader of what is written looks for more; it waits that long at the end, too.
 _FAST_NAP, _SLOW_NAP = 0.03, 0.3
 _SCP_PIECE_BYTES = 8 << 20
@@ -141,7 +142,7 @@ def _send_exec(sending: Sending, offset: int) -> None:
         target.link_rate = _trial(sending, offset, MEASURE_BYTES)
         offset += MEASURE_BYTES
         if _is_doubtful(target.link_rate):
-            size = _trial_size(left)
+            size = _TRIAL_BYTES if left > _TRIAL_FROM_BYTES else MEASURE_BYTES
             target.link_rate = max(target.link_rate, _trial(sending, offset, size))
             offset += size
     if left > PIECE_BYTES and target.link_rate is not None:
@@ -149,13 +150,13 @@ def _send_exec(sending: Sending, offset: int) -> None:
         sample = b"".join(source.pieces(middle, middle + 4 * PIECE_BYTES))
         tools = target.tools()
         possible = [squeeze for squeeze in Squeeze if unpacker(squeeze, tools)]
-        if target.unpack_rate is None and _is_doubtful(target.link_rate):
+        untried = target.unpack_rate is None and left > _TRIAL_FROM_BYTES
+        if untried and _is_doubtful(target.link_rate):
             # Whether it unpacks as fast as that, nobody knows before it has.
             promising = choose(target.link_rate, sample, possible, target.link_rate * 10)
-            if promising is not Squeeze.NONE and left > _TRIAL_SHARE * MEASURE_BYTES:
-                size = _trial_size(left)
-                target.unpack_rate = _trial(sending, offset, size, promising)
-                offset += size
+            if promising is not Squeeze.NONE:
+                target.unpack_rate = _trial(sending, offset, _TRIAL_BYTES, promising)
+                offset += _TRIAL_BYTES
         sending.squeeze = choose(target.link_rate, sample, possible, target.unpack_rate)
     if offset < source.size or offset == 0:
         begun = time.monotonic()
@@ -167,11 +168,6 @@ def _send_exec(sending: Sending, offset: int) -> None:
 
 def _is_doubtful(rate: float) -> bool:
     return _DOUBTFUL_RATES[0] < rate < _DOUBTFUL_RATES[1]
-
-
-def _trial_size(left: int) -> int:
-    """More than a moment's worth, where that is little of the file."""
-    return MEASURE_BYTES * 4 if left > _TRIAL_SHARE * MEASURE_BYTES else MEASURE_BYTES
 
 
 def _trial(sending: Sending, start: int, size: int, squeeze: Squeeze = Squeeze.NONE) -> float:
