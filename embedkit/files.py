@@ -79,8 +79,8 @@ def current_umask() -> int:
 def alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Holds ``lock``, a file made where it is missing, so that one process at a time goes on.
 
-    ``waiting`` is called where another holds it. The lock ends with the process, however that
-    ends. Raises LackError where the file cannot be made.
+    ``waiting`` is called where another holds it, and may raise instead. The lock ends with the
+    process, however that ends. Raises LackError where the file cannot be made.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

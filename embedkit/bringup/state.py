@@ -7,7 +7,6 @@ either the stage done or the stage to be done.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import LackError
-from embedkit.files import write_atomically
+from embedkit.files import alone, write_atomically
 
 FILE_NAME = "state.json"
 _FORMAT = "embedkit.bringup/1"
@@ -93,23 +92,16 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises LackError where it cannot be made, or another bringup works there.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise LackError(f"cannot write into {folder}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LackError(
-                "another bringup works with this folder",
-                where=str(folder),
-                hint="wait for its end, or give this one a folder of its own (work = …)",
-            ) from error
+
+    def refuse() -> None:
+        raise LackError(
+            "another bringup works with this folder",
+            where=str(folder),
+            hint="wait for its end, or give this one a folder of its own (work = …)",
+        )
+
+    with alone(folder / ".lock", refuse):
         yield
-    finally:
-        os.close(handle)
 
 
 class Digests:
