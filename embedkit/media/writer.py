@@ -24,8 +24,8 @@ THREADS = 3
 _FIRST = 4096
 _TAIL_BYTES = 128 << 10
 # What an interruption waits for at most.
-_DISCARD_STEP = 64 << 20
-_DISCARD_PAUSE_SECONDS = 0.05
+_DISCARD_STEP = 256 << 20
+_DISCARD_QUICK_SECONDS = 0.02
 
 
 class DeviceWriter:
@@ -65,7 +65,8 @@ class DeviceWriter:
         self._fresh: list[journals.Key] = []
         self._checked_at = time.monotonic()
         self._stopped = False
-        self._ending = False
+        self._given = threading.Event()  # no further batch will come
+        self._nearly_done = False
         self._threads: list[threading.Thread] = []
 
     def arm(self, image: str, image_end: int | None) -> None:
@@ -110,7 +111,7 @@ class DeviceWriter:
 
     def finish(self) -> None:
         """Waits for the last batch and flushes."""
-        self._ending = True
+        self._given.set()
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -176,9 +177,11 @@ class DeviceWriter:
                     begun = time.monotonic()
                     if self._stopped or not self.device.discard(offset, length):
                         return
-                    # A device does one thing at a time: what is written has its turns.
-                    if not self._ending:
-                        time.sleep(min(3 * (time.monotonic() - begun), _DISCARD_PAUSE_SECONDS))
+                    # A device does one thing at a time: what is written has its turns. What
+                    # took long has waited for them already.
+                    taken = time.monotonic() - begun
+                    if taken < _DISCARD_QUICK_SECONDS:
+                        self._given.wait(3 * taken)
             self.discarded = True
         except Exception as error:
             with self._lock:
@@ -214,8 +217,9 @@ class DeviceWriter:
         if self.task is not None:
             self.task.advance(entry.length)
         # Shortly before the end, so that the last flush, which all wait for, has little to do.
-        nearly = self._ending and self._queue.qsize() <= len(self._threads) + THREADS
-        self._ending = self._ending and not nearly
+        few = self._given.is_set() and self._queue.qsize() <= len(self._threads) + THREADS
+        nearly = few and not self._nearly_done
+        self._nearly_done = self._nearly_done or nearly
         self._checkpoint(now=nearly)
 
     def _checkpoint(self, *, force: bool = False, now: bool = False) -> None:

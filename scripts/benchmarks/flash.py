@@ -3,6 +3,9 @@
 Needs root and makes its own files and loop devices; nothing else is written. The second part
 throttles the device to the speed of a card (blkio, cgroup v1) and compares with the time that
 the mapped bytes alone take at that speed.
+
+The loop device's file is in memory unless it is to be on the disk: there, dd and discards are
+as slow as the file system below happens to be.
 """
 
 from __future__ import annotations
@@ -205,6 +208,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=40, metavar="MB/S", help="of the slow device")
     parser.add_argument("--part", choices=("fast", "slow", "both"), default="both")
     parser.add_argument("--no-dd", action="store_true", help="leave the slowest out")
+    parser.add_argument("--target", choices=("memory", "disk"), default="memory")
     parser.add_argument("--folder", type=Path, help="where the files are made (default: a new one)")
     args = parser.parse_args()
     kinds = tuple(args.kinds)
@@ -217,6 +221,12 @@ def main() -> None:
         with ProcessPoolExecutor(1) as pool:
             images = pool.submit(make_images, folder, args.size * MIB, args.share, kinds).result()
         target = folder / "target"
+        if args.target == "memory":
+            memory = Path(tempfile.mkdtemp(prefix="embedkit-bench-", dir="/dev/shm"))
+            stack.callback(shutil.rmtree, memory)
+            if shutil.disk_usage(memory).free < (args.size + 64) * MIB:
+                raise SystemExit("/dev/shm has no room for the loop device's file: --target disk")
+            target = memory / "target"
         target.touch()
         os.truncate(target, (args.size + 8) * MIB)
         fill(target)
