@@ -57,10 +57,21 @@ def make_images(folder: Path, size: int, share: float, kinds: tuple[str, ...]) -
     """
     from embedkit.media import bmap
 
+    folder.mkdir(parents=True, exist_ok=True)
     card = folder / "card.img"
     block_map = folder / "card.img.bmap"
-    if block_map.exists():
-        return Images(folder, bmap.read(block_map).mapped_bytes)
+    if not block_map.exists():
+        _make_card(card, size, share)
+        made = subprocess.run(["bmaptool", "create", card], check=True, capture_output=True)
+        block_map.write_bytes(made.stdout)
+    images = Images(folder, bmap.read(block_map).mapped_bytes)
+    for kind in kinds:
+        if not images.path(kind).exists():
+            subprocess.run([*_PACK[kind], card], check=True)
+    return images
+
+
+def _make_card(card: Path, size: int, share: float) -> None:
     source = random.Random(1)
     programs = _programs(64 * MIB)
     mapped, position = 0, MIB
@@ -80,12 +91,6 @@ def make_images(folder: Path, size: int, share: float, kinds: tuple[str, ...]) -
             free = (size - position) * (1 - share) / max(1, size * share - mapped) * length
             position += length + int(source.uniform(0.3, 1.1) * free) // 4096 * 4096
         os.fsync(file.fileno())
-    for kind in kinds:
-        if kind != "raw":
-            subprocess.run([*_PACK[kind], card], check=True)
-    made = subprocess.run(["bmaptool", "create", card], check=True, capture_output=True)
-    block_map.write_bytes(made.stdout)
-    return Images(folder, bmap.read(block_map).mapped_bytes)
 
 
 def _programs(length: int) -> bytes:
