@@ -8,6 +8,7 @@ environment it fails, so that nothing is skipped there unnoticed.
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -32,6 +33,15 @@ ORDER = (
 # A shared machine is slow now and then; a test that fails for it says nothing about the code.
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_configure() -> None:
+    """Begun by nohup or in a script's background, tests ignore these signals, and so would all
+    that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
