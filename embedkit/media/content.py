@@ -19,6 +19,8 @@ from embedkit.media.ranges import Range, align, complement, merge, subtract
 #: The part of a card that is written last: partition table and first boot blobs.
 HEAD_BYTES = 1 << 20
 _BLOCK = 4096
+# Cards erase in units of megabytes; an order for less costs as much and frees nothing.
+_WORTH_DISCARDING = 1 << 20
 _EXTENDED = {f"0x{kind:02x}" for kind in tables.EXTENDED}
 
 
@@ -71,7 +73,7 @@ class Layout:
         else:
             used.append(Range(0, content.size))
         inner = complement(align(used, _BLOCK), device_size // _BLOCK * _BLOCK)
-        return tuple(item for item in inner if item.length >= _BLOCK)
+        return tuple(item for item in inner if item.length >= _WORTH_DISCARDING)
 
 
 def lay_out(content: Content, head: bytes, *, sector_bytes: int = 512) -> Layout:
