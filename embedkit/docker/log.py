@@ -33,9 +33,6 @@ def tells(line: str) -> bool:
 def shortened(lines: Sequence[str], limit: int) -> list[str]:
     """``limit`` of ``lines``, in their order: those that tell before the others, and of each
     kind the last."""
-    telling = [tells(line) for line in lines]
     spare = max(len(lines) - limit, 0)
-    dropped = [i for i, tell in enumerate(telling) if not tell][:spare]
-    dropped += [i for i, tell in enumerate(telling) if tell][: spare - len(dropped)]
-    gone = set(dropped)
-    return [line for i, line in enumerate(lines) if i not in gone]
+    by_worth = sorted(range(len(lines)), key=lambda index: tells(lines[index]))
+    return [lines[index] for index in sorted(by_worth[spare:])]
